@@ -1,0 +1,132 @@
+package raftset
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	defaultSegmentBytes     = 8 << 20
+	minSegmentBytes         = 64 << 10
+	maxSegmentBytes         = 256 << 20
+	defaultQueueBytes       = 64 << 20
+	defaultBatchBytes       = 1 << 20
+	defaultInFlight         = 4
+	defaultStallAfter       = 5 * time.Second
+	defaultHeartbeatTimeout = time.Second
+
+	// maxAppendEntries is how many entries the library hands to the state
+	// machine, or sends to a peer, at once. Entries are batches already.
+	maxAppendEntries = 16
+	// maxCommandBytes bounds one command: an entry of two of them must fit what
+	// raft-wal stores as one.
+	maxCommandBytes = 16 << 20
+)
+
+// HostConfig says where a host's replicas live and how they behave. Dir is
+// required; the zero value of every other field means its default.
+type HostConfig struct {
+	// Dir holds one directory for each replica.
+	Dir string
+	// Logger takes reports. Default: none.
+	Logger *slog.Logger
+	// Registerer takes the metrics. Default: none are registered.
+	Registerer prometheus.Registerer
+	// LogStore opens the replicas' logs. Default: WAL().
+	LogStore LogStoreFactory
+	// Fatal is told when a write to a replica's files has been stuck for
+	// StallAfter. The process should end: the write may still land, so that no
+	// error can be returned for it, and while it lasts the group has a leader
+	// that leads nothing. Default: the reason is logged, nothing else.
+	Fatal func(reason error)
+	// SegmentBytes is allocated for each log's tail, and is how coarsely logs
+	// are deleted; 64 KiB to 256 MiB. Default: 8 MiB.
+	SegmentBytes int
+	// QueueBytes bounds the commands that wait in one group to be proposed;
+	// more are refused with ErrOverloaded. Default: 64 MiB.
+	QueueBytes int
+	// BatchBytes bounds the commands that are joined into one log entry. One
+	// command may be longer. Default: 1 MiB.
+	BatchBytes int
+	// InFlight bounds the entries of one group that are proposed and not yet
+	// applied. Default: 4.
+	InFlight int
+	// StallAfter is when a write counts as stuck. Default: 5 s.
+	StallAfter time.Duration
+	// HeartbeatTimeout is also the election and the leader's lease timeout. It
+	// is a constant of the cluster (PROTOCOL 27). Default: 1 s. Groups of one
+	// voter elect their leader at once, whatever it is.
+	HeartbeatTimeout time.Duration
+
+	// newTransport makes the transport of one group. Default: newLoopback.
+	newTransport func(local Member) transport
+}
+
+// Validate checks the fields that are set.
+func (c *HostConfig) Validate() error {
+	var errs []error
+	if c.Dir == "" {
+		errs = append(errs, errors.New("dir is empty"))
+	}
+	if n := c.SegmentBytes; n != 0 && (n < minSegmentBytes || n > maxSegmentBytes) {
+		errs = append(errs, fmt.Errorf("segment size of %d bytes is not between %d and %d", n, minSegmentBytes, maxSegmentBytes))
+	}
+	for _, f := range []struct {
+		name  string
+		value int
+	}{
+		{"queue bytes", c.QueueBytes},
+		{"batch bytes", c.BatchBytes},
+		{"in-flight entries", c.InFlight},
+		{"stall after", int(c.StallAfter)},
+	} {
+		if f.value < 0 {
+			errs = append(errs, fmt.Errorf("%s is negative", f.name))
+		}
+	}
+	if c.BatchBytes > maxCommandBytes {
+		errs = append(errs, fmt.Errorf("batch of %d bytes is over the limit of %d", c.BatchBytes, maxCommandBytes))
+	}
+	if d := c.HeartbeatTimeout; d != 0 && d < 10*time.Millisecond {
+		errs = append(errs, fmt.Errorf("heartbeat timeout of %v is below 10ms", d))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("raftset: %w", err)
+	}
+	return nil
+}
+
+// withDefaults returns the configuration with every field set.
+func (c HostConfig) withDefaults() HostConfig {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.LogStore == nil {
+		c.LogStore = WAL()
+	}
+	if c.Fatal == nil {
+		logger := c.Logger
+		c.Fatal = func(reason error) { logger.Error("disk is hung", "err", reason) }
+	}
+	if c.newTransport == nil {
+		c.newTransport = newLoopback
+	}
+	setDefault(&c.SegmentBytes, defaultSegmentBytes)
+	setDefault(&c.QueueBytes, defaultQueueBytes)
+	setDefault(&c.BatchBytes, defaultBatchBytes)
+	setDefault(&c.InFlight, defaultInFlight)
+	setDefault(&c.StallAfter, defaultStallAfter)
+	setDefault(&c.HeartbeatTimeout, defaultHeartbeatTimeout)
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,294 @@
+package raftset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate"
+)
+
+// Group is one open replica. Its methods may be called by many goroutines.
+type Group struct {
+	host      *Host
+	set       quorate.ReplicaSetID
+	replica   quorate.ReplicaID
+	logger    *slog.Logger
+	guard     *guard
+	manifests *manifestStore
+	low       *lowWater
+	log       *guardedLog
+	transport transport
+	machine   *machine
+	proposer  *proposer
+	raft      *raft.Raft
+
+	cancel    context.CancelFunc // ends machine.lifetime
+	flushing  chan struct{}      // room for the one flush that may run; stop keeps it
+	closing   chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+	stopped   chan struct{} // closed by the supervisor, last
+	failed    chan struct{}
+}
+
+// State is what a replica does in its group.
+type State string
+
+// The states of a replica.
+const (
+	StateFollower  State = "follower"
+	StateCandidate State = "candidate"
+	StateLeader    State = "leader"
+	// StateStopped is that of a replica which is closed or broken.
+	StateStopped State = "stopped"
+)
+
+// Status describes a replica at one moment. Its fields are read one after the
+// other and may be of slightly different moments.
+type Status struct {
+	Set     quorate.ReplicaSetID
+	Replica quorate.ReplicaID
+	State   State
+	Term    uint64
+	// Leader leads in Term as far as this replica knows; its Replica is 0 when
+	// none is known.
+	Leader Member
+	// AppliedIndex is that of the last entry the state machine has applied.
+	AppliedIndex uint64
+	CommitIndex  uint64
+	// FirstIndex and LastIndex bound the log; both are 0 when it is empty.
+	FirstIndex, LastIndex uint64
+	ManifestIndex         uint64
+	// LogBytes is the size of the commands in the log past the manifest: what a
+	// restart has to replay.
+	LogBytes int64
+	// Broken is why the replica was stopped; nil while it is not broken.
+	Broken error
+}
+
+// Set returns the ReplicaSet of the group.
+func (g *Group) Set() quorate.ReplicaSetID { return g.set }
+
+// Replica returns the replica's ID.
+func (g *Group) Replica() quorate.ReplicaID { return g.replica }
+
+// Leadership returns the replica's term and whether it leads in it.
+func (g *Group) Leadership() (term uint64, leader bool) {
+	// A node never leads twice in one term, so that a term seen before and
+	// after the state is the state's own.
+	for {
+		term = g.raft.CurrentTerm()
+		leader = g.raft.State() == raft.Leader
+		if g.raft.CurrentTerm() == term {
+			return term, leader
+		}
+	}
+}
+
+// Failed is closed once a failure has stopped the replica. Status().Broken then
+// has the reason. The group is to be closed; whether its replica is opened
+// again is the caller's choice.
+func (g *Group) Failed() <-chan struct{} { return g.failed }
+
+// Status describes the replica.
+func (g *Group) Status() Status {
+	s := Status{
+		Set:           g.set,
+		Replica:       g.replica,
+		Term:          g.raft.CurrentTerm(),
+		Leader:        g.leader(),
+		AppliedIndex:  g.machine.index.Load(),
+		CommitIndex:   g.raft.CommitIndex(),
+		ManifestIndex: g.manifests.current().index,
+		LogBytes:      g.log.bytes.Load() - g.machine.flushed.Load(),
+		Broken:        g.guard.err(),
+	}
+	switch g.raft.State() {
+	case raft.Follower:
+		s.State = StateFollower
+	case raft.Candidate:
+		s.State = StateCandidate
+	case raft.Leader:
+		s.State = StateLeader
+	case raft.Shutdown:
+		s.State = StateStopped
+	}
+	// A closed log has no bounds to tell; zero says so.
+	if first, err := g.log.FirstIndex(); err == nil {
+		s.FirstIndex = first
+	}
+	if last, err := g.log.LastIndex(); err == nil {
+		s.LastIndex = last
+	}
+	return s
+}
+
+func (g *Group) leader() Member {
+	_, id := g.raft.LeaderWithID()
+	if id == "" {
+		return Member{}
+	}
+	m, err := ParseMember(string(id))
+	if err != nil {
+		// Every configuration was checked when it was stored.
+		return Member{}
+	}
+	return m
+}
+
+// refusal is why this replica takes no proposals and confirms no reads.
+func (g *Group) refusal() error {
+	if err := g.guard.err(); err != nil {
+		return g.broken(err)
+	}
+	select {
+	case <-g.closing:
+		return fmt.Errorf("set %d: %w", g.set, ErrStopped)
+	default:
+		return notLeader(g.set, g.leader())
+	}
+}
+
+func (g *Group) broken(cause error) error {
+	return fmt.Errorf("set %d: %w: %w", g.set, ErrBroken, cause)
+}
+
+// unknown is the error of a proposal that may or may not take effect.
+func (g *Group) unknown(why string) error {
+	if err := g.guard.err(); err != nil {
+		return fmt.Errorf("set %d: %w: %w", g.set, ErrOutcomeUnknown, err)
+	}
+	return fmt.Errorf("set %d: %w: %s while it was in flight", g.set, ErrOutcomeUnknown, why)
+}
+
+// Flush freezes the state machine, persists it, publishes the manifest and
+// deletes the log up to it. With nothing new it does nothing and returns nil.
+// One flush runs at a time; others wait. When ctx ends, Flush returns and the
+// flush goes on.
+func (g *Group) Flush(ctx context.Context) error {
+	select {
+	case g.flushing <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("set %d: flush: %w", g.set, ctx.Err())
+	case <-g.guard.halted:
+		return g.refusal()
+	}
+	done := make(chan error, 1)
+	// The goroutine is stop's to wait for: it holds the slot until it ends.
+	go func() {
+		defer func() { <-g.flushing }()
+		done <- g.flush()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("set %d: flush: %w", g.set, ctx.Err())
+	}
+}
+
+func (g *Group) flush() error {
+	flushes := g.host.metrics.flushes
+	switch err := g.raft.Snapshot().Error(); {
+	case err == nil:
+		flushes.WithLabelValues("published").Inc()
+		return nil
+	case errors.Is(err, raft.ErrNothingNewToSnapshot):
+		flushes.WithLabelValues("empty").Inc()
+		return nil
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return g.refusal()
+	default:
+		flushes.WithLabelValues("failed").Inc()
+		return fmt.Errorf("set %d: flush: %w", g.set, err)
+	}
+}
+
+// supervise waits for what ends the replica, and stops it.
+func (g *Group) supervise() {
+	defer close(g.stopped)
+	leadership := g.raft.LeaderCh()
+	for {
+		select {
+		case <-leadership:
+			// Only an ended term loses flights, and a term does not come back.
+			if term, leader := g.Leadership(); leader {
+				g.proposer.lose(g.proposer.flights.others(term))
+			} else {
+				g.proposer.lose(g.proposer.flights.others(0))
+			}
+		case <-g.guard.failing:
+			err := g.guard.err()
+			g.logger.Error("replica failed and is stopped", "err", err)
+			g.host.metrics.broken.Inc()
+			g.stop(g.broken(err))
+			close(g.failed)
+			return
+		case <-g.closing:
+			g.stop(fmt.Errorf("set %d: %w", g.set, ErrStopped))
+			return
+		}
+	}
+}
+
+// stop ends Raft and closes the replica's files. The order is that of RAFT 6:
+// nothing new comes in, nothing leaves for the peers, Raft's goroutines end, and
+// only then do the files close under them.
+func (g *Group) stop(reason error) {
+	g.proposer.close(reason)
+	g.cancel()
+	if err := g.transport.Close(); err != nil {
+		g.logger.Warn("closing the transport failed", "err", err)
+	}
+	shutdown := g.raft.Shutdown()
+	g.guard.halt()
+	// The library's shutdown has no error of its own.
+	_ = shutdown.Error()
+	<-g.proposer.done
+	g.flushing <- struct{}{}
+	g.proposer.lose(g.proposer.flights.others(0))
+	g.closeFiles()
+}
+
+func (g *Group) closeFiles() {
+	g.host.tide.forget(g.low)
+	if g.guard.err() == nil {
+		if err := g.settleMark(); err != nil {
+			// The next start takes this stop for a crash, and looks closer.
+			g.logger.Warn("low-water mark was not saved", "err", err)
+		}
+	}
+	if err := g.log.Close(); err != nil {
+		g.logger.Warn("closing the log failed", "err", err)
+	}
+}
+
+func (g *Group) settleMark() error {
+	last, err := g.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	return g.low.save(max(last, g.manifests.current().index), true)
+}
+
+// Close stops the replica, if a failure has not yet, and closes the state
+// machine. Proposals in flight end with ErrOutcomeUnknown. It is idempotent.
+func (g *Group) Close() error {
+	g.closeOnce.Do(func() {
+		close(g.closing)
+		<-g.stopped
+		if err := g.machine.sm.Close(); err != nil {
+			g.closeErr = fmt.Errorf("set %d: close the state machine: %w", g.set, err)
+		}
+		if g.guard.err() != nil {
+			g.host.metrics.broken.Dec()
+		}
+		g.host.forget(g)
+	})
+	return g.closeErr
+}

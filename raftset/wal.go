@@ -1,0 +1,72 @@
+package raftset
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"syscall"
+
+	wal "github.com/hashicorp/raft-wal"
+
+	"github.com/quorate/quorate/internal/durable"
+)
+
+// errLogClosed is returned by a log that was closed.
+var errLogClosed = wal.ErrClosed
+
+// LogStoreFactory opens the log of one replica. Errors about stored bytes wrap
+// ErrDamaged, and the replica is then quarantined; others leave it as it is.
+type LogStoreFactory func(LogOptions) (LogStore, error)
+
+// LogOptions are what a log is opened with.
+type LogOptions struct {
+	// Dir holds the log's files; it exists.
+	Dir string
+	// SegmentBytes is the size at which a segment is succeeded by the next,
+	// and that is allocated for each.
+	SegmentBytes int
+	// Clean tells that the log was closed in order: nothing can be torn.
+	Clean bool
+	// Logger takes what the log's library reports.
+	Logger *slog.Logger
+}
+
+// WAL makes logs of raft-wal: one fsync an append, whole segments deleted.
+func WAL() LogStoreFactory { return openWAL }
+
+func openWAL(o LogOptions) (LogStore, error) {
+	if err := durable.RemoveTemporary(o.Dir); err != nil {
+		return nil, err
+	}
+	list := &segmentList{repair: true, search: !o.Clean}
+	w, err := wal.Open(o.Dir,
+		wal.WithMetaStore(list),
+		wal.WithSegmentSize(o.SegmentBytes),
+		wal.WithLogger(newLibraryLogger(o.Logger)))
+	if err != nil {
+		return nil, walError(o.Dir, err)
+	}
+	return w, nil
+}
+
+// walError tells a failing disk from damaged files: raft-wal's recovery returns
+// plain errors for everything that it finds out of place.
+func walError(dir string, err error) error {
+	var version *versionError
+	if isOSError(err) || errors.Is(err, ErrDamaged) || errors.As(err, &version) {
+		return fmt.Errorf("open the log in %s: %w", dir, err)
+	}
+	return damaged("open the log in %s: %w", dir, err)
+}
+
+// isOSError tells whether err comes from the file system, and thus says nothing
+// about the bytes stored. A file that is not there does.
+func isOSError(err error) bool {
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	var path *fs.PathError
+	var errno syscall.Errno
+	return errors.As(err, &path) || errors.As(err, &errno)
+}
