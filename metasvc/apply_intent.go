@@ -1,0 +1,75 @@
+package metasvc
+
+import "bytes"
+
+// Intents are kept in their set's record, which is why there is at most one
+// per set (PROTOCOL 4). What a confirmed intent of each kind changes in the
+// map comes with the command version that brings that kind's executor; until
+// then Done alone records it.
+
+func (c BeginIntent) apply(s *state, term uint64) any {
+	set := s.sets[c.Set]
+	if set == nil {
+		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
+	}
+	if c.Kind < IntentMembers || c.Kind > IntentDrop {
+		return refuse(ReasonInvalid, "set %d: intent kind %d is unknown", c.Set, c.Kind)
+	}
+	if len(c.Payload) > maxIntentPayload {
+		return refuse(ReasonLimit, "set %d: intent payload of %d bytes is over the limit of %d", c.Set, len(c.Payload), maxIntentPayload)
+	}
+	if c.Term != term {
+		// A leader that lost and regained the group decided this on what it
+		// knew before others led.
+		return refuse(ReasonOutdated, "set %d: intent was decided in term %d, this is term %d", c.Set, c.Term, term)
+	}
+	if i := set.Intent; i != nil {
+		if i.Kind == c.Kind && i.Term == c.Term && bytes.Equal(i.Payload, c.Payload) {
+			return IntentResult{Index: s.index, Intent: i.ID}
+		}
+		return refuse(ReasonBusy, "set %d has intent %d (%s) under way", c.Set, i.ID, i.Kind)
+	}
+	s.last.intent++
+	begun := *set
+	begun.Intent = &Intent{ID: IntentID(s.last.intent), Kind: c.Kind, Term: c.Term, Payload: c.Payload}
+	s.putSet(&begun)
+	return IntentResult{Index: s.index, Intent: begun.Intent.ID}
+}
+
+func (c ConfirmIntent) apply(s *state, _ uint64) any {
+	set := s.sets[c.Set]
+	if set == nil {
+		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
+	}
+	if c.LogIndex == 0 {
+		return refuse(ReasonInvalid, "set %d: intent %d cannot be confirmed at log index 0", c.Set, c.Intent)
+	}
+	if d := set.Done; d != nil && d.ID == c.Intent {
+		if d.LogIndex == c.LogIndex {
+			return IntentResult{Index: s.index, Intent: c.Intent}
+		}
+		return refuse(ReasonConflict, "set %d: intent %d was confirmed at log index %d, not %d", c.Set, c.Intent, d.LogIndex, c.LogIndex)
+	}
+	if set.Intent == nil || set.Intent.ID != c.Intent {
+		return refuse(ReasonOutdated, "set %d: intent %d is not under way", c.Set, c.Intent)
+	}
+	confirmed := *set
+	confirmed.Intent = nil
+	confirmed.Done = &Confirmation{ID: c.Intent, Kind: set.Intent.Kind, LogIndex: c.LogIndex}
+	s.putSet(&confirmed)
+	return IntentResult{Index: s.index, Intent: c.Intent}
+}
+
+func (c CancelIntent) apply(s *state, _ uint64) any {
+	set := s.sets[c.Set]
+	if set == nil {
+		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
+	}
+	if set.Intent == nil || set.Intent.ID != c.Intent {
+		return refuse(ReasonOutdated, "set %d: intent %d is not under way", c.Set, c.Intent)
+	}
+	cancelled := *set
+	cancelled.Intent = nil
+	s.putSet(&cancelled)
+	return IntentResult{Index: s.index, Intent: c.Intent}
+}

@@ -1,0 +1,289 @@
+package metasvc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quorate/quorate"
+)
+
+const (
+	// leadershipPoll is how often a node that does not lead looks whether it does.
+	leadershipPoll = 100 * time.Millisecond
+	// passEvery is how often the loops run when nothing changes: what the
+	// passing of time alone makes due is due hours ahead.
+	passEvery = 10 * time.Second
+	// passTimeout bounds one pass.
+	passTimeout = 30 * time.Second
+	// retryFirst and retryMost bound the pause after a failed pass; it doubles.
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 5 * time.Second
+	// maxRounds bounds how often one pass runs a loop that finds more to do
+	// after its actions. No loop needs nearly as many.
+	maxRounds = 256
+)
+
+// errNotLeading tells that this node does not lead the metadata group.
+var errNotLeading = errors.New("this node does not lead the metadata group")
+
+// errNoProgress is what a loop fails with whose actions change nothing: it
+// would commit them again and again.
+var errNoProgress = errors.New("the actions changed nothing")
+
+// Action is a change that a loop of the Controller wants.
+type Action struct {
+	// Loop is the name of the loop.
+	Loop string
+	// Why says what is wanted and why.
+	Why string
+	// Command does it.
+	Command Command
+}
+
+// LoopStatus is how a loop of the Controller fares.
+type LoopStatus struct {
+	Name   string
+	Paused bool
+	// LastRun is when the loop ran last; zero is never.
+	LastRun time.Time
+	// Err is why the last run failed, nil when it did not.
+	Err error
+	// Actions is how many changes the loop has committed.
+	Actions uint64
+}
+
+// Controller makes the metadata what it is to be: small loops that compare
+// state and clock and propose what is missing. It works only while this node
+// leads the metadata group; what a deposed leader still proposes is harmless,
+// since Apply judges every command.
+type Controller struct {
+	cfg     ControllerConfig
+	metrics *controllerMetrics
+	loops   []loop
+
+	// leadingTerm and leadingSince belong to Run.
+	leadingTerm  uint64
+	leadingSince time.Time
+
+	mu     sync.Mutex // guards status
+	status []LoopStatus
+}
+
+// NewController returns a controller that waits for Run.
+func NewController(cfg ControllerConfig) (*Controller, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	c := &Controller{cfg: cfg}
+	if c.metrics, err = newControllerMetrics(cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("metadata controller metrics: %w", err)
+	}
+	c.loops = loops(cfg)
+	for _, l := range c.loops {
+		c.status = append(c.status, LoopStatus{Name: l.name})
+	}
+	return c, nil
+}
+
+// Run works until ctx ends, and then returns nil.
+func (c *Controller) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var changed <-chan struct{}
+	pause := retryFirst
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-changed:
+		}
+		seen := c.cfg.StateMachine.lastChange()
+		wait := passEvery
+		switch err := c.pass(ctx); {
+		case errors.Is(err, errNotLeading):
+			wait, pause = leadershipPoll, retryFirst
+		case err != nil:
+			wait, pause = pause, min(2*pause, retryMost)
+			// What the pass itself changed before it failed is no reason to
+			// try again at once.
+			seen = c.cfg.StateMachine.lastChange()
+		default:
+			pause = retryFirst
+		}
+		timer.Reset(wait)
+		changed = c.cfg.StateMachine.changedSince(seen)
+	}
+}
+
+// pass runs all loops once, if this node leads. What they decide on is
+// confirmed by the group first, so that a leader in name only does nothing.
+func (c *Controller) pass(ctx context.Context) error {
+	now := c.cfg.Now()
+	term, leading := c.cfg.Leadership()
+	if !leading {
+		c.leadingTerm = 0
+		c.metrics.leading.Set(0)
+		return errNotLeading
+	}
+	if term != c.leadingTerm {
+		// Absence timers start anew with each leader (PROTOCOL 17).
+		c.leadingTerm, c.leadingSince = term, now
+		c.cfg.Logger.Info("metadata controller leads", "term", term)
+	}
+	c.metrics.leading.Set(1)
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	err := c.cfg.Leader.ConfirmRead(ctx)
+	if err == nil {
+		err = c.mayAct()
+	}
+	if err != nil {
+		for i := range c.loops {
+			c.finish(ctx, i, now, 0, err)
+		}
+		return err
+	}
+	var failed error
+	for i, l := range c.loops {
+		if c.loopStatus(i).Paused {
+			continue
+		}
+		committed, err := c.run(ctx, l, now)
+		c.finish(ctx, i, now, committed, err)
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// mayAct tells whether this node may decide anything for the cluster.
+func (c *Controller) mayAct() error {
+	if off, trusted := clockTrusted(c.cfg.Heartbeats()); !trusted { // PROTOCOL 17
+		return fmt.Errorf("this node's clock is %v away from the median of the nodes', and %v is allowed", off, clockTolerance)
+	}
+	var cluster quorate.ClusterID
+	c.cfg.StateMachine.read(func(s *state) {
+		if s.cluster != nil {
+			cluster = s.cluster.ID
+		}
+	})
+	if !cluster.IsZero() && cluster != c.cfg.Cluster { // PROTOCOL 16
+		return fmt.Errorf("the metadata is of cluster %s, and this node belongs to cluster %s", cluster, c.cfg.Cluster)
+	}
+	return nil
+}
+
+// run plans and commits what a loop wants until it wants nothing more.
+func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed uint64, err error) {
+	for range maxRounds {
+		var actions []Action
+		c.cfg.StateMachine.read(func(s *state) {
+			actions, err = l.plan(view{state: s, now: now, leadingSince: c.leadingSince, beats: c.cfg.Heartbeats()})
+		})
+		if err != nil || len(actions) == 0 {
+			return committed, err
+		}
+		before := c.cfg.StateMachine.lastChange()
+		for _, a := range actions {
+			if err := c.commit(ctx, a); err != nil {
+				return committed, fmt.Errorf("%s: %w", a.Why, err)
+			}
+			committed++
+		}
+		if c.cfg.StateMachine.lastChange() == before {
+			return committed, errNoProgress
+		}
+	}
+	return committed, fmt.Errorf("%w: not settled after %d rounds", errNoProgress, maxRounds)
+}
+
+// commit proposes one action. Its typed result says nothing that the state
+// does not show, so it is enough that it is no refusal.
+func (c *Controller) commit(ctx context.Context, a Action) error {
+	if _, err := propose[any](ctx, c.cfg.Leader, a.Command); err != nil {
+		return err
+	}
+	c.cfg.Logger.Info("metadata action", "loop", a.Loop, "why", a.Why)
+	return nil
+}
+
+// finish notes how a loop's run went. A failure is logged when it begins or
+// changes, not each time it is tried again.
+func (c *Controller) finish(ctx context.Context, i int, now time.Time, committed uint64, err error) {
+	c.mu.Lock()
+	st := &c.status[i]
+	news := err != nil && (st.Err == nil || st.Err.Error() != err.Error())
+	st.LastRun, st.Err = now, err
+	st.Actions += committed
+	c.mu.Unlock()
+	c.metrics.passes.WithLabelValues(st.Name, resultOf(err)).Inc()
+	c.metrics.actions.WithLabelValues(st.Name).Add(float64(committed))
+	if news && ctx.Err() == nil {
+		c.cfg.Logger.Warn("metadata controller loop failed", "loop", st.Name, "err", err)
+	}
+}
+
+// DryRun returns what the loops would commit now if this node led, paused
+// ones included, and why those that could not plan failed. It commits nothing:
+// the actions are played on a copy of the state.
+func (c *Controller) DryRun() ([]Action, error) {
+	s := c.cfg.StateMachine.snapshot()
+	now := c.cfg.Now()
+	var all []Action
+	var failed error
+	for _, l := range c.loops {
+		for range maxRounds {
+			// Without a term of its own to lead in, no lease has run out.
+			actions, err := l.plan(view{state: s, now: now, leadingSince: now, beats: c.cfg.Heartbeats()})
+			failed = errors.Join(failed, err)
+			if err != nil || len(actions) == 0 {
+				break
+			}
+			all = append(all, actions...)
+			for _, a := range actions {
+				s.index++
+				if refused, ok := a.Command.apply(s, 0).(*Refusal); ok {
+					return all, fmt.Errorf("%s: %w", a.Why, refused)
+				}
+			}
+		}
+	}
+	return all, failed
+}
+
+// Pause makes a loop do nothing until Resume. The switch is this node's and
+// lasts as long as the process.
+func (c *Controller) Pause(loop string) error { return c.setPaused(loop, true) }
+
+// Resume undoes Pause.
+func (c *Controller) Resume(loop string) error { return c.setPaused(loop, false) }
+
+func (c *Controller) setPaused(loop string, paused bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.status {
+		if c.status[i].Name == loop {
+			c.status[i].Paused = paused
+			return nil
+		}
+	}
+	return quorate.Errorf(quorate.NotFound, "the metadata controller has no loop %q", loop)
+}
+
+// Status returns how the loops fare, in the order in which they run.
+func (c *Controller) Status() []LoopStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.status)
+}
+
+func (c *Controller) loopStatus(i int) LoopStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status[i]
+}

@@ -1,0 +1,201 @@
+package metasvc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
+)
+
+// errNoLeader is what a fakeLeader that has lost its group answers.
+var errNoLeader = quorate.Errorf(quorate.Unavailable, "no leader")
+
+// fakeLeader is the leader of a metadata group of one state machine: commands
+// go through real log entries into it, without a log.
+type fakeLeader struct {
+	machine *StateMachine
+
+	mu      sync.Mutex // guards what follows
+	encoder wire.Encoder
+	index   uint64
+	term    uint64
+	leading bool
+	err     error // of both calls, when set
+	// afterApply, when set, is the error with which Propose answers although
+	// the command was applied: an unknown outcome.
+	afterApply error
+	// onConfirm, when set, is called within ConfirmRead.
+	onConfirm func()
+	proposed  []Command
+	entries   []quorate.LogEntry
+}
+
+func newFakeLeader(machine *StateMachine) *fakeLeader {
+	return &fakeLeader{machine: machine, index: 1, term: 1, leading: true}
+}
+
+func (l *fakeLeader) Propose(ctx context.Context, command []byte) (any, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.failure(ctx); err != nil {
+		return nil, err
+	}
+	decoded, err := DecodeCommand(command)
+	if err != nil {
+		return nil, fmt.Errorf("a proposal that would stop every replica: %w", err)
+	}
+	l.proposed = append(l.proposed, decoded)
+	results, err := l.applyLocked(command)
+	if err != nil {
+		return nil, err
+	}
+	if l.afterApply != nil {
+		return nil, l.afterApply
+	}
+	return results[0], nil
+}
+
+func (l *fakeLeader) ConfirmRead(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.onConfirm != nil {
+		l.onConfirm()
+	}
+	return l.failure(ctx)
+}
+
+func (l *fakeLeader) failure(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !l.leading {
+		return errNoLeader
+	}
+	return l.err
+}
+
+func (l *fakeLeader) Leadership() (term uint64, leader bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.term, l.leading
+}
+
+// applyLocked applies one entry of the given commands.
+func (l *fakeLeader) applyLocked(commands ...[]byte) ([]any, error) {
+	l.index++
+	entry := quorate.LogEntry{Index: l.index, Term: l.term, Data: l.encoder.Append(nil, wire.KindMeta, commands...)}
+	l.entries = append(l.entries, entry)
+	results, err := l.machine.ApplyBatch([]quorate.LogEntry{entry})
+	if err != nil {
+		return nil, err
+	}
+	return results[0], nil
+}
+
+func (l *fakeLeader) set(change func(*fakeLeader)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(l)
+}
+
+func (l *fakeLeader) commands() []Command {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Command(nil), l.proposed...)
+}
+
+// must applies commands of a test's setting, each in its own entry, and fails
+// the test on a refusal.
+func (l *fakeLeader) must(t testing.TB, commands ...Command) (last any) {
+	t.Helper()
+	for _, c := range commands {
+		result, err := l.Propose(t.Context(), EncodeCommand(c))
+		if err != nil {
+			t.Fatalf("%s: %v", c.Type(), err)
+		}
+		if refused, ok := result.(*Refusal); ok {
+			t.Fatalf("%s refused: %v", c.Type(), refused)
+		}
+		last = result
+	}
+	return last
+}
+
+var errDisk = errors.New("disk on fire")
+
+// The cast of the tests.
+var testCluster = quorate.ClusterID{0xc1}
+
+func testNode(name string, incarnation byte) quorate.NodeID {
+	return quorate.NodeID{Name: name, Incarnation: quorate.Incarnation{incarnation}}
+}
+
+func testNodeSpec(name, zone string) NodeSpec {
+	return NodeSpec{ID: testNode(name, 1), Roles: AllRoles, Zone: zone, Address: name + ":9241"}
+}
+
+func bootstrap() Command {
+	return Bootstrap{Cluster: testCluster, Created: 1, Node: testNodeSpec("n1", "a"), MetaReplica: 1}
+}
+
+func policy(name string, change func(*PolicySpec)) PolicySpec {
+	p := DefaultPolicy()
+	p.Name = name
+	if change != nil {
+		change(&p)
+	}
+	return p
+}
+
+const hour = int64(time.Hour / time.Millisecond)
+
+func hours(from, to int64) quorate.TimeRange {
+	return quorate.TimeRange{Start: from * hour, End: to * hour}
+}
+
+// planOn plans a bucket of policy 1 with one shard and one replica on each
+// named node.
+func planOn(r quorate.TimeRange, nodes ...string) PlanBucket {
+	var ids []quorate.NodeID
+	for _, n := range nodes {
+		ids = append(ids, testNode(n, 1))
+	}
+	return PlanBucket{Policy: 1, Range: r, HashVersion: 1, Placement: [][]quorate.NodeID{ids}}
+}
+
+// formEverything stands for the nodes: it reports all replicas that have not
+// reported yet as formed.
+func (l *fakeLeader) formEverything(t testing.TB) {
+	t.Helper()
+	var reports []Command
+	l.machine.read(func(s *state) {
+		for _, set := range byKey(s.sets) {
+			for _, m := range set.Members {
+				if set.State == ReplicaSetForming {
+					reports = append(reports, ReportFormed{Set: set.ID, Replica: m.Replica})
+				}
+			}
+		}
+	})
+	l.must(t, reports...)
+}
+
+// openMachine returns a state machine opened at the genesis.
+func openMachine(t testing.TB) *StateMachine {
+	t.Helper()
+	m := NewStateMachine(StateMachineConfig{})
+	if err := m.Open(t.Context(), nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}

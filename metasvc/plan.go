@@ -1,0 +1,188 @@
+package metasvc
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
+)
+
+const (
+	// bucketsAhead is how many buckets after the current one exist at least
+	// (PROTOCOL 10).
+	bucketsAhead = 2
+	// openAhead is how long before its start a bucket is open (PROTOCOL 10),
+	// plus the time to form it, retries of a slow node included.
+	openAhead = time.Hour + 30*time.Minute
+	// clockTolerance is how far a clock that decides may be off (PROTOCOL 17).
+	clockTolerance = time.Minute
+)
+
+// CheckTime judges a sample's timestamp (ms) against the policy's retention
+// and future bound, as they stand at now. The error is of kind Invalid and
+// names the time and the rule.
+func (p *Policy) CheckTime(ts int64, now time.Time) error {
+	ms := now.UnixMilli()
+	if oldest := ms - p.Retention.Milliseconds(); ts < oldest {
+		return quorate.Errorf(quorate.Invalid, "sample time %s is older than the retention of %v under policy %q, which ends at %s",
+			quorate.FormatTime(ts), p.Retention, p.Name, quorate.FormatTime(oldest))
+	}
+	if newest := ms + p.FutureBound.Milliseconds(); ts > newest {
+		return quorate.Errorf(quorate.Invalid, "sample time %s is more than the future bound of %v ahead of the clock under policy %q, which stands at %s",
+			quorate.FormatTime(ts), p.FutureBound, p.Name, quorate.FormatTime(ms))
+	}
+	return nil
+}
+
+// planBucket returns the command that makes the bucket which is to cover ts,
+// with its placement, to be proposed as it is.
+func (s *state) planBucket(p *Policy, ts int64, now time.Time) (PlanBucket, error) {
+	placement, err := s.place(p)
+	if err != nil {
+		return PlanBucket{}, fmt.Errorf("place the bucket of policy %q at %s: %w", p.Name, quorate.FormatTime(ts), err)
+	}
+	ms := now.UnixMilli()
+	r := s.bucketRange(p, ts)
+	// PROTOCOL 8: queries see time up to the future bound, and what is planned
+	// is known everywhere only after a map lease.
+	visible := ms + (p.FutureBound + MapLease + clockTolerance).Milliseconds()
+	return PlanBucket{
+		Policy:      p.ID,
+		Range:       r,
+		HashVersion: wire.ShardHashVersion,
+		OnDemand:    r.End <= ms,
+		Pending:     r.Start < visible,
+		Placement:   placement,
+	}, nil
+}
+
+// bucketRange returns the range of the bucket that is to cover ts, which no
+// bucket covers: from one multiple of the span to the next (UTC), cut where
+// neighbours of another span or a cut reach into it.
+func (s *state) bucketRange(p *Policy, ts int64) quorate.TimeRange {
+	span := p.Span.Milliseconds()
+	r := quorate.TimeRange{Start: floor(ts, span)}
+	r.End = r.Start + span
+	for _, b := range s.bucketsOf[p.ID] {
+		if b.Range.End <= ts {
+			r.Start = max(r.Start, b.Range.End)
+		} else {
+			r.End = min(r.End, b.Range.Start)
+		}
+	}
+	return r
+}
+
+// floor rounds ts down to a multiple of span, also before the epoch.
+func floor(ts, span int64) int64 {
+	rest := ts % span
+	if rest < 0 {
+		rest += span
+	}
+	return ts - rest
+}
+
+// missing returns a time for which the policy lacks a bucket that is to be
+// there at now. The caller plans it and asks again, until nothing is missing:
+// the current bucket, bucketsAhead after it, and all that start within
+// openAhead. A policy without any gets the previous bucket first, since a
+// sender's first request holds samples from before it was started.
+func (s *state) missing(p *Policy, now time.Time) (ts int64, missing bool) {
+	ms := now.UnixMilli()
+	if len(s.bucketsOf[p.ID]) == 0 {
+		if before := floor(ms, p.Span.Milliseconds()) - 1; p.CheckTime(before, now) == nil {
+			return before, true
+		}
+	}
+	ts = ms
+	for n := 0; ; n++ {
+		b := s.bucketAt(p.ID, ts)
+		if b == nil {
+			return ts, true
+		}
+		ts = b.Range.End
+		if n >= bucketsAhead && ts > ms+openAhead.Milliseconds() {
+			return 0, false
+		}
+	}
+}
+
+// place chooses for each shard of a new bucket the nodes of its replicas: on
+// distinct nodes, spread over as many zones as there are, on those that have
+// least to do, first in this bucket and then at all. It moves nothing.
+func (s *state) place(p *Policy) ([][]quorate.NodeID, error) {
+	var candidates []*candidate
+	for _, n := range s.nodesByNumber() {
+		if n.Roles&RoleData != 0 && (len(p.Zones) == 0 || slices.Contains(p.Zones, n.Zone)) {
+			candidates = append(candidates, &candidate{node: n})
+		}
+	}
+	if len(candidates) < p.Replicas {
+		return nil, quorate.Errorf(quorate.Unavailable, "policy %q wants %d replicas on distinct data nodes, and only %d fit", p.Name, p.Replicas, len(candidates))
+	}
+	load := s.load()
+	for _, c := range candidates {
+		c.replicas = load[c.node.ID]
+	}
+	placement := make([][]quorate.NodeID, p.Shards)
+	for shard := range placement {
+		zones := make(map[string]int)
+		for range p.Replicas {
+			best := slices.MinFunc(candidates, func(a, b *candidate) int {
+				return cmp.Or(
+					cmp.Compare(a.takenBy(shard), b.takenBy(shard)),
+					cmp.Compare(zones[a.node.Zone], zones[b.node.Zone]),
+					cmp.Compare(a.inBucket, b.inBucket),
+					cmp.Compare(a.replicas, b.replicas),
+					cmp.Compare(a.node.Number, b.node.Number),
+				)
+			})
+			best.shards = append(best.shards, shard)
+			best.inBucket++
+			best.replicas++
+			zones[best.node.Zone]++
+			placement[shard] = append(placement[shard], best.node.ID)
+		}
+	}
+	return placement, nil
+}
+
+// candidate is a node that a bucket's replicas may lie on.
+type candidate struct {
+	node     *Node
+	inBucket int   // replicas of this bucket
+	replicas int   // replicas at all
+	shards   []int // of this bucket
+}
+
+// takenBy is 1 when the node has a replica of the shard already, else 0.
+func (c *candidate) takenBy(shard int) int {
+	if slices.Contains(c.shards, shard) {
+		return 1
+	}
+	return 0
+}
+
+// load counts the replicas on each node.
+func (s *state) load() map[quorate.NodeID]int {
+	load := make(map[quorate.NodeID]int)
+	for _, set := range s.sets {
+		for _, m := range set.Members {
+			load[m.Node]++
+		}
+	}
+	return load
+}
+
+// onDemandBuckets counts the buckets that were made for old samples.
+func (s *state) onDemandBuckets() (n int) {
+	for _, b := range s.buckets {
+		if b.OnDemand {
+			n++
+		}
+	}
+	return n
+}

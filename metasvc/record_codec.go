@@ -1,0 +1,266 @@
+package metasvc
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/quorate/quorate"
+)
+
+// The encodings of the records, shared by commands, snapshots, the map file
+// and the tenant cache. docs/format/metadata.md describes them; a change of
+// any of them is a new version of what holds it.
+
+func appendNodeID(dst []byte, id quorate.NodeID) []byte {
+	dst = appendString(dst, id.Name)
+	return append(dst, id.Incarnation[:]...)
+}
+
+func readNodeID(r *reader) (id quorate.NodeID) {
+	id.Name = r.string()
+	r.fixed(id.Incarnation[:])
+	return id
+}
+
+func appendMember(dst []byte, m Member) []byte {
+	dst = appendNodeID(dst, m.Node)
+	return binary.AppendUvarint(dst, uint64(m.Replica))
+}
+
+func readMember(r *reader) Member {
+	return Member{Node: readNodeID(r), Replica: quorate.ReplicaID(r.uvarint())}
+}
+
+func appendCluster(dst []byte, c *Cluster) []byte {
+	dst = append(dst, c.ID[:]...)
+	dst = binary.AppendVarint(dst, c.Created)
+	dst = appendList(dst, c.Meta, appendMember)
+	return binary.AppendUvarint(dst, c.ModIndex)
+}
+
+func readCluster(r *reader) *Cluster {
+	c := new(Cluster)
+	r.fixed(c.ID[:])
+	c.Created = r.varint()
+	c.Meta = readList(r, readMember)
+	c.ModIndex = r.uvarint()
+	return c
+}
+
+func appendNodeSpec(dst []byte, n NodeSpec) []byte {
+	dst = appendNodeID(dst, n.ID)
+	dst = append(dst, byte(n.Roles))
+	dst = appendString(dst, n.Zone)
+	return appendString(dst, n.Address)
+}
+
+func readNodeSpec(r *reader) NodeSpec {
+	return NodeSpec{ID: readNodeID(r), Roles: Roles(r.u8()), Zone: r.string(), Address: r.string()}
+}
+
+func appendNode(dst []byte, n *Node) []byte {
+	dst = binary.AppendUvarint(dst, n.Number)
+	dst = appendNodeSpec(dst, n.NodeSpec)
+	return binary.AppendUvarint(dst, n.ModIndex)
+}
+
+func readNode(r *reader) *Node {
+	return &Node{Number: r.uvarint(), NodeSpec: readNodeSpec(r), ModIndex: r.uvarint()}
+}
+
+func appendPlacement(dst []byte, p Placement) []byte {
+	dst = binary.AppendUvarint(dst, uint64(p.Policy))
+	return binary.AppendVarint(dst, p.From)
+}
+
+func readPlacement(r *reader) Placement {
+	return Placement{Policy: quorate.PolicyID(r.uvarint()), From: r.varint()}
+}
+
+func appendTenant(dst []byte, t *Tenant) []byte {
+	dst = appendString(dst, t.Name)
+	return appendTenantBody(dst, t)
+}
+
+func readTenant(r *reader) *Tenant {
+	t := &Tenant{Name: r.string()}
+	readTenantBody(r, t)
+	return t
+}
+
+// appendTenantBody appends all of a tenant but the name: the tenant cache's
+// value, whose key holds the name.
+func appendTenantBody(dst []byte, t *Tenant) []byte {
+	dst = binary.AppendUvarint(dst, uint64(t.ID))
+	dst = appendList(dst, t.Placements, appendPlacement)
+	dst = binary.AppendVarint(dst, t.Created)
+	return binary.AppendUvarint(dst, t.ModIndex)
+}
+
+func readTenantBody(r *reader, t *Tenant) {
+	t.ID = quorate.TenantID(r.uvarint())
+	t.Placements = readList(r, readPlacement)
+	t.Created = r.varint()
+	t.ModIndex = r.uvarint()
+}
+
+func appendDuration(dst []byte, d time.Duration) []byte {
+	return binary.AppendUvarint(dst, uint64(d/time.Millisecond))
+}
+
+// readDuration reads a number of milliseconds.
+func readDuration(r *reader) time.Duration {
+	ms := r.uvarint()
+	if ms > math.MaxInt64/uint64(time.Millisecond) {
+		r.fail()
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// readSmall reads a number that is far below 2^31 in any valid record.
+func readSmall(r *reader) int {
+	n := r.uvarint()
+	if n > math.MaxInt32 {
+		r.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func appendPolicySpec(dst []byte, p PolicySpec) []byte {
+	dst = appendString(dst, p.Name)
+	dst = appendDuration(dst, p.Span)
+	dst = binary.AppendUvarint(dst, uint64(p.Shards))
+	dst = binary.AppendUvarint(dst, uint64(p.Replicas))
+	dst = appendDuration(dst, p.LateWindow)
+	dst = appendDuration(dst, p.Retention)
+	dst = appendDuration(dst, p.FutureBound)
+	return appendList(dst, p.Zones, appendString)
+}
+
+func readPolicySpec(r *reader) PolicySpec {
+	return PolicySpec{
+		Name:        r.string(),
+		Span:        readDuration(r),
+		Shards:      readSmall(r),
+		Replicas:    readSmall(r),
+		LateWindow:  readDuration(r),
+		Retention:   readDuration(r),
+		FutureBound: readDuration(r),
+		Zones:       readList(r, (*reader).string),
+	}
+}
+
+func appendPolicy(dst []byte, p *Policy) []byte {
+	dst = binary.AppendUvarint(dst, uint64(p.ID))
+	dst = appendPolicySpec(dst, p.PolicySpec)
+	return binary.AppendUvarint(dst, p.ModIndex)
+}
+
+func readPolicy(r *reader) *Policy {
+	return &Policy{ID: quorate.PolicyID(r.uvarint()), PolicySpec: readPolicySpec(r), ModIndex: r.uvarint()}
+}
+
+func appendRange(dst []byte, tr quorate.TimeRange) []byte {
+	dst = binary.AppendVarint(dst, tr.Start)
+	return binary.AppendVarint(dst, tr.End)
+}
+
+func readRange(r *reader) quorate.TimeRange {
+	return quorate.TimeRange{Start: r.varint(), End: r.varint()}
+}
+
+func appendSetID(dst []byte, id quorate.ReplicaSetID) []byte {
+	return binary.AppendUvarint(dst, uint64(id))
+}
+
+func appendBucket(dst []byte, b *BucketRecord) []byte {
+	dst = binary.AppendUvarint(dst, uint64(b.ID))
+	dst = binary.AppendUvarint(dst, uint64(b.Policy))
+	dst = appendRange(dst, b.Range)
+	dst = append(dst, byte(b.State), b.HashVersion)
+	dst = appendBool(dst, b.OnDemand)
+	dst = appendBool(dst, b.Pending)
+	dst = appendList(dst, b.SetIDs, appendSetID)
+	dst = binary.AppendUvarint(dst, b.Planned)
+	return binary.AppendUvarint(dst, b.ModIndex)
+}
+
+func readBucket(r *reader) *BucketRecord {
+	return &BucketRecord{
+		ID:          quorate.BucketID(r.uvarint()),
+		Policy:      quorate.PolicyID(r.uvarint()),
+		Range:       readRange(r),
+		State:       BucketState(r.u8()),
+		HashVersion: r.u8(),
+		OnDemand:    r.bool(),
+		Pending:     r.bool(),
+		SetIDs:      readList(r, func(r *reader) quorate.ReplicaSetID { return quorate.ReplicaSetID(r.uvarint()) }),
+		Planned:     r.uvarint(),
+		ModIndex:    r.uvarint(),
+	}
+}
+
+func appendSet(dst []byte, s *ReplicaSet) []byte {
+	dst = binary.AppendUvarint(dst, uint64(s.ID))
+	dst = binary.AppendUvarint(dst, uint64(s.Bucket))
+	dst = binary.AppendUvarint(dst, uint64(s.Shard))
+	dst = append(dst, byte(s.State))
+	dst = binary.AppendUvarint(dst, uint64(s.Bounds.Version))
+	dst = appendRange(dst, s.Bounds.Range)
+	dst = append(dst, byte(s.Bounds.State))
+	dst = appendList(dst, s.Members, appendMember)
+	dst = appendList(dst, s.Formed, func(dst []byte, id quorate.ReplicaID) []byte {
+		return binary.AppendUvarint(dst, uint64(id))
+	})
+	dst = appendBool(dst, s.Intent != nil)
+	if i := s.Intent; i != nil {
+		dst = binary.AppendUvarint(dst, uint64(i.ID))
+		dst = append(dst, byte(i.Kind))
+		dst = binary.AppendUvarint(dst, i.Term)
+		dst = appendBytes(dst, i.Payload)
+	}
+	dst = appendBool(dst, s.Done != nil)
+	if d := s.Done; d != nil {
+		dst = binary.AppendUvarint(dst, uint64(d.ID))
+		dst = append(dst, byte(d.Kind))
+		dst = binary.AppendUvarint(dst, d.LogIndex)
+	}
+	return binary.AppendUvarint(dst, s.ModIndex)
+}
+
+func readSet(r *reader) *ReplicaSet {
+	s := &ReplicaSet{
+		ID:     quorate.ReplicaSetID(r.uvarint()),
+		Bucket: quorate.BucketID(r.uvarint()),
+		Shard:  readSmall(r),
+		State:  ReplicaSetState(r.u8()),
+	}
+	s.Bounds.Version = quorate.BoundsVersion(r.uvarint())
+	s.Bounds.Range = readRange(r)
+	s.Bounds.State = quorate.SetState(r.u8())
+	s.Members = readList(r, readMember)
+	s.Formed = readList(r, func(r *reader) quorate.ReplicaID { return quorate.ReplicaID(r.uvarint()) })
+	if r.bool() {
+		s.Intent = &Intent{ID: IntentID(r.uvarint()), Kind: IntentKind(r.u8()), Term: r.uvarint()}
+		s.Intent.Payload = append([]byte(nil), r.bytes()...)
+	}
+	if r.bool() {
+		s.Done = &Confirmation{ID: IntentID(r.uvarint()), Kind: IntentKind(r.u8()), LogIndex: r.uvarint()}
+	}
+	s.ModIndex = r.uvarint()
+	return s
+}
+
+func appendTombstone(dst []byte, t Tombstone) []byte {
+	dst = append(dst, byte(t.Kind))
+	dst = binary.AppendUvarint(dst, t.ID)
+	dst = appendString(dst, t.Name)
+	return binary.AppendUvarint(dst, t.ModIndex)
+}
+
+func readTombstone(r *reader) Tombstone {
+	return Tombstone{Kind: RecordKind(r.u8()), ID: r.uvarint(), Name: r.string(), ModIndex: r.uvarint()}
+}

@@ -1,0 +1,340 @@
+package metasvc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate"
+)
+
+// Records are immutable: a change makes a new one. So the state machine, its
+// snapshots, the change log and every Map share them without copying. ModIndex
+// is the index of the metadata log entry that made the record what it is.
+
+// Cluster is the record that the first metadata entry makes.
+type Cluster struct {
+	ID quorate.ClusterID
+	// Created is when the cluster was made, in ms since the epoch.
+	Created int64
+	// Meta are the voters of the metadata group, ReplicaSet 0.
+	Meta     []Member
+	ModIndex uint64
+}
+
+// Roles is the set of jobs that a node does.
+type Roles uint8
+
+const (
+	// RoleMeta holds a replica of the metadata group.
+	RoleMeta Roles = 1 << iota
+	// RoleData holds replicas of ReplicaSets.
+	RoleData
+	// RoleGateway takes writes and queries.
+	RoleGateway
+
+	// AllRoles is what a node does unless told otherwise.
+	AllRoles = RoleMeta | RoleData | RoleGateway
+)
+
+// String prints the roles as "meta,data,gateway".
+func (r Roles) String() string {
+	var names []string
+	for _, one := range []struct {
+		role Roles
+		name string
+	}{{RoleMeta, "meta"}, {RoleData, "data"}, {RoleGateway, "gateway"}} {
+		if r&one.role != 0 {
+			names = append(names, one.name)
+		}
+	}
+	if rest := r &^ AllRoles; rest != 0 {
+		names = append(names, fmt.Sprintf("Roles(%#x)", uint8(rest)))
+	}
+	return strings.Join(names, ",")
+}
+
+// NodeSpec is what a node says of itself when it joins.
+type NodeSpec struct {
+	ID    quorate.NodeID
+	Roles Roles
+	// Zone is the failure domain that replicas are spread over; empty is a zone too.
+	Zone string
+	// Address is host:port of the port between nodes; empty on a lone node.
+	Address string
+}
+
+// Node is a member of the cluster.
+type Node struct {
+	NodeSpec
+	// Number is the node's place in the order of admission, from 1, never reused.
+	Number   uint64
+	ModIndex uint64
+}
+
+// Placement says that a tenant's samples from From (ms, inclusive) until the
+// next placement's From lie under Policy.
+type Placement struct {
+	Policy quorate.PolicyID
+	From   int64
+}
+
+// Tenant is one tenant. A tenant deleted and created again under one name is
+// another tenant, with another ID (PROTOCOL 1).
+type Tenant struct {
+	ID   quorate.TenantID
+	Name string
+	// Placements is the placement history by rising From; the first one's is
+	// math.MinInt64, so that every timestamp has a policy.
+	Placements []Placement
+	// Created is when the tenant was made, in ms since the epoch.
+	Created  int64
+	ModIndex uint64
+}
+
+// PolicyAt returns the policy under which the tenant's sample at ts (ms) lies.
+func (t *Tenant) PolicyAt(ts int64) quorate.PolicyID {
+	for i := len(t.Placements) - 1; i > 0; i-- {
+		if t.Placements[i].From <= ts {
+			return t.Placements[i].Policy
+		}
+	}
+	return t.Placements[0].Policy
+}
+
+// PlacementsOverlapping returns the part of the placement history that the
+// closed range [mint, maxt] touches (PROTOCOL 11: reads consult every policy
+// that overlaps their window). The result must not be changed.
+func (t *Tenant) PlacementsOverlapping(mint, maxt int64) []Placement {
+	first, end := 0, len(t.Placements)
+	for first+1 < end && t.Placements[first+1].From <= mint {
+		first++
+	}
+	for end > first+1 && t.Placements[end-1].From > maxt {
+		end--
+	}
+	return t.Placements[first:end]
+}
+
+// PolicySpec says how data is placed. All durations have millisecond grain.
+type PolicySpec struct {
+	Name string
+	// Span is the length of a bucket; buckets align to its multiples in UTC.
+	Span time.Duration
+	// Shards is how many ReplicaSets a bucket has, 1 to MaxShards.
+	Shards int
+	// Replicas is how many members a ReplicaSet has, 1 to MaxReplicas.
+	Replicas int
+	// LateWindow is how long after its end a bucket takes late samples.
+	LateWindow time.Duration
+	// Retention is how old samples may be.
+	Retention time.Duration
+	// FutureBound is how far ahead of the clock a sample may be.
+	FutureBound time.Duration
+	// Zones are the zones that replicas may lie in, sorted; none means any.
+	Zones []string
+}
+
+func (p PolicySpec) equal(q PolicySpec) bool {
+	zones := slices.Equal(p.Zones, q.Zones)
+	p.Zones, q.Zones = nil, nil
+	return zones && p.Name == q.Name && p.Span == q.Span && p.Shards == q.Shards && p.Replicas == q.Replicas &&
+		p.LateWindow == q.LateWindow && p.Retention == q.Retention && p.FutureBound == q.FutureBound
+}
+
+// Policy is one placement policy.
+type Policy struct {
+	PolicySpec
+	ID       quorate.PolicyID
+	ModIndex uint64
+}
+
+// BucketState is a bucket's place in its life.
+type BucketState uint8
+
+const (
+	// BucketPlanned has ReplicaSets that are not all formed yet, or waits to
+	// become effective. Nothing is written to it.
+	BucketPlanned BucketState = iota + 1
+	// BucketOpen takes writes (PROTOCOL 10).
+	BucketOpen
+)
+
+// String prints the state's name.
+func (s BucketState) String() string {
+	switch s {
+	case BucketPlanned:
+		return "planned"
+	case BucketOpen:
+		return "open"
+	}
+	return fmt.Sprintf("BucketState(%d)", uint8(s))
+}
+
+// BucketRecord is one bucket as the metadata log knows it.
+type BucketRecord struct {
+	ID     quorate.BucketID
+	Policy quorate.PolicyID
+	Range  quorate.TimeRange
+	State  BucketState
+	// HashVersion is the version of the shard hash that routes into it (PROTOCOL 12).
+	HashVersion uint8
+	// OnDemand marks a bucket made because samples for old time arrived.
+	OnDemand bool
+	// Pending marks a bucket inside time that queries can already see, which
+	// opens only once every node knows of it (PROTOCOL 8).
+	Pending bool
+	// SetIDs are its ReplicaSets by shard; their number is the shard count.
+	SetIDs []quorate.ReplicaSetID
+	// Planned is the index of the entry that planned the bucket.
+	Planned  uint64
+	ModIndex uint64
+}
+
+// Member is one member of a ReplicaSet.
+type Member struct {
+	Node    quorate.NodeID
+	Replica quorate.ReplicaID
+}
+
+// ReplicaSetState is the state of a ReplicaSet as metasvc knows it. The fact
+// is in the set's own log (PROTOCOL 4); see quorate.SetState.
+type ReplicaSetState uint8
+
+const (
+	// ReplicaSetForming has members that have not all persisted the genesis (PROTOCOL 2).
+	ReplicaSetForming ReplicaSetState = iota + 1
+	// ReplicaSetOpen was persisted by a majority of its members.
+	ReplicaSetOpen
+)
+
+// String prints the state's name.
+func (s ReplicaSetState) String() string {
+	switch s {
+	case ReplicaSetForming:
+		return "forming"
+	case ReplicaSetOpen:
+		return "open"
+	}
+	return fmt.Sprintf("ReplicaSetState(%d)", uint8(s))
+}
+
+// ReplicaSet is one shard of one bucket: one Raft group.
+type ReplicaSet struct {
+	ID     quorate.ReplicaSetID
+	Bucket quorate.BucketID
+	Shard  int
+	State  ReplicaSetState
+	// Bounds are those that metasvc last confirmed; Version 1 is the genesis.
+	Bounds  quorate.Bounds
+	Members []Member
+	// Formed are the replicas that reported the genesis as persisted, rising.
+	Formed []quorate.ReplicaID
+	// Intent is the structural change under way, nil when there is none.
+	Intent *Intent
+	// Done is the last intent that was confirmed, nil when none was.
+	Done     *Confirmation
+	ModIndex uint64
+}
+
+// MemberOn returns the set's member on a node.
+func (s *ReplicaSet) MemberOn(node quorate.NodeID) (Member, bool) {
+	for _, m := range s.Members {
+		if m.Node == node {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// IntentID is the number of an intent, from 1, never reused. Of two intents
+// for one set the larger is the newer.
+type IntentID uint64
+
+// IntentKind is what an intent wants done to its set.
+type IntentKind uint8
+
+// The structural changes of a set (PROTOCOL 4).
+const (
+	IntentMembers IntentKind = iota + 1
+	IntentBounds
+	IntentSeal
+	IntentDrop
+)
+
+// String prints the kind's name.
+func (k IntentKind) String() string {
+	switch k {
+	case IntentMembers:
+		return "members"
+	case IntentBounds:
+		return "bounds"
+	case IntentSeal:
+		return "seal"
+	case IntentDrop:
+		return "drop"
+	}
+	return fmt.Sprintf("IntentKind(%d)", uint8(k))
+}
+
+// Intent is a structural change that metasvc has committed and the set's
+// leader is to execute (PROTOCOL 4).
+type Intent struct {
+	ID   IntentID
+	Kind IntentKind
+	// Term is the metadata group's term in which it was decided.
+	Term uint64
+	// Payload is the kind's own argument.
+	Payload []byte
+}
+
+// Confirmation is an intent that its set's log made a fact.
+type Confirmation struct {
+	ID   IntentID
+	Kind IntentKind
+	// LogIndex is where in the set's own log it stands.
+	LogIndex uint64
+}
+
+// RecordKind tells the tables of the state apart.
+type RecordKind uint8
+
+// The tables of the state.
+const (
+	KindCluster RecordKind = iota + 1
+	KindNode
+	KindTenant
+	KindPolicy
+	KindBucket
+	KindReplicaSet
+)
+
+// String prints the kind's name.
+func (k RecordKind) String() string {
+	switch k {
+	case KindCluster:
+		return "cluster"
+	case KindNode:
+		return "node"
+	case KindTenant:
+		return "tenant"
+	case KindPolicy:
+		return "policy"
+	case KindBucket:
+		return "bucket"
+	case KindReplicaSet:
+		return "set"
+	}
+	return fmt.Sprintf("RecordKind(%d)", uint8(k))
+}
+
+// Tombstone is what stays of a record that was removed.
+type Tombstone struct {
+	Kind RecordKind
+	// ID is the record's number within its kind.
+	ID uint64
+	// Name is the name a tenant had.
+	Name     string
+	ModIndex uint64
+}

@@ -1,0 +1,349 @@
+package metasvc
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/quorate/quorate"
+)
+
+// TestScripts plays the golden scripts in testdata. Each directive "entry" is
+// one log entry, each of its lines one command:
+//
+//	entry [term=<n>]
+//	bootstrap cluster=1 node=n1/1
+//	create-policy name=default shards=2
+//	----
+//
+// "state" prints all records, "changes from=<index>" what a watch that stands
+// there gets, and "restart" goes on with a state machine opened from a snapshot.
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
+		machine := openMachine(t)
+		leader := newFakeLeader(machine)
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			t.Helper()
+			switch d.Cmd {
+			case "entry":
+				if d.HasArg("term") {
+					var term int
+					d.ScanArgs(t, "term", &term)
+					leader.term = uint64(term)
+				}
+				return playEntry(t, d, leader)
+			case "state":
+				return dump(leader.machine)
+			case "changes":
+				var from int
+				d.ScanArgs(t, "from", &from)
+				batch, err := leader.machine.Watch(uint64(from)).Next(t.Context())
+				if err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+				return printBatch(batch)
+			case "restart":
+				payload := persist(t, leader.machine)
+				reopened := openMachine(t)
+				if err := reopened.Open(t.Context(), payload, leader.index); err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+				if !bytes.Equal(persist(t, reopened), payload) {
+					d.Fatalf(t, "the reopened state is another")
+				}
+				leader.machine = reopened
+				return "ok\n"
+			}
+			d.Fatalf(t, "unknown directive %q", d.Cmd)
+			return ""
+		})
+	})
+}
+
+func playEntry(t *testing.T, d *datadriven.TestData, leader *fakeLeader) string {
+	t.Helper()
+	var lines []string
+	var commands [][]byte
+	for line := range strings.Lines(d.Input) {
+		line = strings.TrimSpace(line)
+		command, err := parseCommand(line)
+		if err != nil {
+			d.Fatalf(t, "%s: %v", line, err)
+		}
+		lines = append(lines, line)
+		commands = append(commands, EncodeCommand(command))
+	}
+	before := dump(leader.machine)
+	results, err := leader.applyLocked(commands...)
+	if err != nil {
+		return fmt.Sprintf("stopped: %v\n", err)
+	}
+	var out strings.Builder
+	refusals := 0
+	for _, r := range results {
+		out.WriteString(printResult(r) + "\n")
+		if _, ok := r.(*Refusal); ok {
+			refusals++
+		}
+	}
+	if refusals == len(results) && dump(leader.machine) != before {
+		d.Fatalf(t, "refused commands changed the state: %s", strings.Join(lines, "; "))
+	}
+	if err := leader.machine.snapshot().check(); err != nil {
+		d.Fatalf(t, "%v", err)
+	}
+	return out.String()
+}
+
+func printResult(r any) string {
+	switch r := r.(type) {
+	case *Refusal:
+		return fmt.Sprintf("refused (%s): %s", r.Reason, r.Rule)
+	default:
+		name := strings.TrimPrefix(fmt.Sprintf("%T", r), "metasvc.")
+		return strings.TrimSuffix(name, "Result") + fmt.Sprintf("%+v", r)
+	}
+}
+
+// persist returns the payload that a snapshot of the machine has.
+func persist(t testing.TB, m *StateMachine) []byte {
+	t.Helper()
+	frozen, err := m.Freeze()
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := frozen.Persist(t.Context(), m.AppliedIndex())
+	if err != nil {
+		t.Fatal(err)
+	}
+	frozen.Published()
+	return payload
+}
+
+func dump(m *StateMachine) string {
+	s := m.snapshot()
+	var out strings.Builder
+	for _, c := range s.changesSince(0) {
+		fmt.Fprintln(&out, printChange(c))
+	}
+	return out.String()
+}
+
+func printBatch(b Batch) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "to %d", b.To)
+	if b.Whole {
+		out.WriteString(", whole")
+	}
+	out.WriteString("\n")
+	for _, c := range b.Changes {
+		fmt.Fprintln(&out, printChange(c))
+	}
+	return out.String()
+}
+
+func printChange(c Change) string {
+	at := fmt.Sprintf("@%d %s", c.Index, c.Kind)
+	if c.Removed {
+		return fmt.Sprintf("%s %d removed, was %q", at, c.ID, c.Name)
+	}
+	switch r := c.Record.(type) {
+	case *Cluster:
+		return fmt.Sprintf("%s %.4s… meta %s", at, r.ID, printMembers(r.Meta))
+	case *Node:
+		return fmt.Sprintf("%s %d %s roles=%s zone=%s address=%s", at, r.Number, printNode(r.ID), r.Roles, r.Zone, r.Address)
+	case *Tenant:
+		return fmt.Sprintf("%s %d %q placements=%v", at, r.ID, r.Name, r.Placements)
+	case *Policy:
+		return fmt.Sprintf("%s %d %q span=%v shards=%d replicas=%d late=%v retention=%v future=%v zones=%v",
+			at, r.ID, r.Name, r.Span, r.Shards, r.Replicas, r.LateWindow, r.Retention, r.FutureBound, r.Zones)
+	case *BucketRecord:
+		line := fmt.Sprintf("%s %d policy=%d [%d,%d)h %s hash=%d sets=%v", at, r.ID, r.Policy, r.Range.Start/hour, r.Range.End/hour, r.State, r.HashVersion, r.SetIDs)
+		if r.OnDemand {
+			line += " on-demand"
+		}
+		if r.Pending {
+			line += " pending"
+		}
+		return line
+	case *ReplicaSet:
+		line := fmt.Sprintf("%s %d bucket=%d shard=%d %s bounds=%d members=%s formed=%v", at, r.ID, r.Bucket, r.Shard, r.State, r.Bounds.Version, printMembers(r.Members), r.Formed)
+		if r.Intent != nil {
+			line += fmt.Sprintf(" intent=%+v", *r.Intent)
+		}
+		if r.Done != nil {
+			line += fmt.Sprintf(" done=%+v", *r.Done)
+		}
+		return line
+	}
+	return fmt.Sprintf("%s: unknown record %T", at, c.Record)
+}
+
+func printNode(id quorate.NodeID) string { return fmt.Sprintf("%s/%d", id.Name, id.Incarnation[0]) }
+
+func printMembers(members []Member) string {
+	var parts []string
+	for _, m := range members {
+		parts = append(parts, fmt.Sprintf("%s:%d", printNode(m.Node), m.Replica))
+	}
+	return "[" + strings.Join(parts, " ") + "]"
+}
+
+// args are the key=value words of a script line. The first bad one sticks.
+type args struct {
+	values map[string]string
+	err    error
+}
+
+func (a *args) str(key, unset string) string {
+	if v, ok := a.values[key]; ok {
+		delete(a.values, key)
+		return v
+	}
+	return unset
+}
+
+func (a *args) num(key string, unset uint64) uint64 {
+	v := a.str(key, "")
+	if v == "" {
+		return unset
+	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		a.err = err
+	}
+	return n
+}
+
+func (a *args) dur(key string, unset time.Duration) time.Duration {
+	v := a.str(key, "")
+	if v == "" {
+		return unset
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		a.err = err
+	}
+	return d
+}
+
+// span reads a range of whole hours, as "24-48".
+func (a *args) hours(key string) quorate.TimeRange {
+	var from, to int64
+	if _, err := fmt.Sscanf(a.str(key, ""), "%d:%d", &from, &to); err != nil {
+		a.err = err
+	}
+	return hours(from, to)
+}
+
+// node reads "name/incarnation"; the incarnation is one small number.
+func (a *args) node(key string) quorate.NodeID { return a.parseNode(a.str(key, "")) }
+
+func (a *args) parseNode(v string) quorate.NodeID {
+	name, inc, _ := strings.Cut(v, "/")
+	n, err := strconv.ParseUint(inc, 10, 8)
+	if err != nil {
+		a.err = err
+	}
+	return testNode(name, byte(n))
+}
+
+func (a *args) policy() PolicySpec {
+	d := DefaultPolicy()
+	p := PolicySpec{
+		Name:        a.str("name", d.Name),
+		Span:        a.dur("span", d.Span),
+		Shards:      int(a.num("shards", 1)),
+		Replicas:    int(a.num("replicas", 1)),
+		LateWindow:  a.dur("late", d.LateWindow),
+		Retention:   a.dur("retention", d.Retention),
+		FutureBound: a.dur("future", d.FutureBound),
+	}
+	if zones := a.str("zones", ""); zones != "" {
+		p.Zones = strings.Split(zones, ",")
+	}
+	return p
+}
+
+func (a *args) nodeSpec() NodeSpec {
+	return NodeSpec{
+		ID:      a.node("node"),
+		Roles:   Roles(a.num("roles", uint64(AllRoles))),
+		Zone:    a.str("zone", ""),
+		Address: a.str("address", ""),
+	}
+}
+
+// placement reads the shards, "n1/1,n2/1;n2/1,n3/1".
+func (a *args) placement() (shards [][]quorate.NodeID) {
+	v := a.str("on", "")
+	if v == "" {
+		return nil
+	}
+	for shard := range strings.SplitSeq(v, ";") {
+		var nodes []quorate.NodeID
+		for n := range strings.SplitSeq(shard, ",") {
+			nodes = append(nodes, a.parseNode(n))
+		}
+		shards = append(shards, nodes)
+	}
+	return shards
+}
+
+func parseCommand(line string) (Command, error) {
+	words := strings.Fields(line)
+	a := &args{values: make(map[string]string)}
+	for _, w := range words[1:] {
+		k, v, _ := strings.Cut(w, "=")
+		a.values[k] = v
+	}
+	c, err := buildCommand(words[0], a)
+	if err == nil {
+		err = a.err
+	}
+	if err == nil && len(a.values) > 0 {
+		err = fmt.Errorf("unknown arguments %v", a.values)
+	}
+	return c, err
+}
+
+func buildCommand(name string, a *args) (Command, error) {
+	set := func() quorate.ReplicaSetID { return quorate.ReplicaSetID(a.num("set", 0)) }
+	switch name {
+	case "bootstrap":
+		return Bootstrap{Cluster: quorate.ClusterID{byte(a.num("cluster", 0))}, Node: a.nodeSpec(), MetaReplica: quorate.ReplicaID(a.num("replica", 1))}, nil
+	case "admit-node":
+		return AdmitNode{Node: a.nodeSpec()}, nil
+	case "create-policy":
+		return CreatePolicy{Policy: a.policy()}, nil
+	case "alter-policy":
+		return AlterPolicy{ID: quorate.PolicyID(a.num("policy", 0)), Policy: a.policy()}, nil
+	case "create-tenant":
+		return CreateTenant{Name: a.str("name", ""), Policy: quorate.PolicyID(a.num("policy", 1))}, nil
+	case "move-tenant":
+		return MoveTenant{Tenant: quorate.TenantID(a.num("tenant", 0)), Policy: quorate.PolicyID(a.num("policy", 0)), From: int64(a.num("from", 0)) * hour}, nil
+	case "delete-tenant":
+		return DeleteTenant{Tenant: quorate.TenantID(a.num("tenant", 0))}, nil
+	case "plan-bucket":
+		c := PlanBucket{Policy: quorate.PolicyID(a.num("policy", 1)), Range: a.hours("hours"), HashVersion: uint8(a.num("hash", 1)), Placement: a.placement()}
+		c.OnDemand = a.str("on-demand", "no") == ""
+		c.Pending = a.str("pending", "no") == ""
+		return c, nil
+	case "report-formed":
+		return ReportFormed{Set: set(), Replica: quorate.ReplicaID(a.num("replica", 0))}, nil
+	case "effect-bucket":
+		return EffectBucket{Bucket: quorate.BucketID(a.num("bucket", 0))}, nil
+	case "begin-intent":
+		return BeginIntent{Set: set(), Kind: IntentKind(a.num("kind", 0)), Term: a.num("term", 1), Payload: []byte(a.str("payload", ""))}, nil
+	case "confirm-intent":
+		return ConfirmIntent{Set: set(), Intent: IntentID(a.num("intent", 0)), LogIndex: a.num("at", 0)}, nil
+	case "cancel-intent":
+		return CancelIntent{Set: set(), Intent: IntentID(a.num("intent", 0))}, nil
+	}
+	return nil, fmt.Errorf("unknown command %q", name)
+}
