@@ -1,0 +1,156 @@
+package tsdbshard
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// block is a flush file in memory: its series and exemplar pages, and where in
+// them each series stands. It never changes once it is part of a state.
+type block struct {
+	lo, hi       uint64
+	pages        [][]byte
+	refs         []uint32 // ascending
+	at           []uint64 // page<<32 | offset of the row's chunks
+	exemplarRefs []uint32
+	exemplarAt   []uint64
+	bytes        int64
+}
+
+// seriesRow is what a series page says of one series, apart from its chunks.
+type seriesRow struct {
+	ref        uint32
+	newest     newestSample // kindNone when the interval had no in-order sample
+	mint, maxt int64
+	samples    uint64
+}
+
+// rowHasNewest is the flag of a series row that says that its newest sample follows.
+const rowHasNewest = 1
+
+// addSeriesPage checks a page of series rows and makes them part of the block.
+// onRow may be nil.
+func (b *block) addSeriesPage(body []byte, onRow func(seriesRow) error) error {
+	c := cursor{b: body}
+	for len(c.b) > 0 {
+		row, at, err := b.seriesRow(&c, body)
+		if err != nil {
+			return err
+		}
+		b.refs = append(b.refs, row.ref)
+		b.at = append(b.at, uint64(len(b.pages))<<32|at)
+		if onRow == nil {
+			continue
+		}
+		if err := onRow(row); err != nil {
+			return err
+		}
+	}
+	b.pages = append(b.pages, body)
+	b.bytes += int64(len(body))
+	return nil
+}
+
+func (b *block) seriesRow(c *cursor, body []byte) (row seriesRow, at uint64, err error) {
+	ref := c.uvarint()
+	flags := c.u8()
+	if flags&rowHasNewest != 0 {
+		row.newest = newestSample{kind: valueKind(c.u8()), time: c.varint(), bits: c.u64(), start: c.varint()}
+		if row.newest.kind != kindFloat && row.newest.kind != kindHistogram {
+			c.fail()
+		}
+	}
+	at = uint64(len(body) - len(c.b))
+	if c.bad || flags&^rowHasNewest != 0 || ref > 1<<31-1 || len(b.refs) > 0 && uint32(ref) <= b.refs[len(b.refs)-1] {
+		return row, 0, fmt.Errorf("%w: row %d (series %d, flags %#x)", ErrDamaged, len(b.refs), ref, flags)
+	}
+	row.ref = uint32(ref)
+	n := c.uvarint()
+	for i := uint64(0); i < n && !c.bad; i++ {
+		chunk := c.chunk()
+		if c.bad {
+			break
+		}
+		if err := checkChunk(chunk.enc, chunk.data); err != nil {
+			return row, 0, fmt.Errorf("series %d: chunk %d: %w", ref, i, err)
+		}
+		if chunk.maxt < chunk.mint || i > 0 && chunk.mint <= row.maxt {
+			return row, 0, fmt.Errorf("series %d: chunk %d: %w: out of order", ref, i, ErrDamaged)
+		}
+		if i == 0 {
+			row.mint = chunk.mint
+		}
+		row.maxt = chunk.maxt
+		row.samples += uint64(chunk.samples())
+	}
+	if c.bad || n == 0 {
+		return row, 0, fmt.Errorf("series %d: %w: %d chunks", ref, ErrDamaged, n)
+	}
+	return row, at, nil
+}
+
+// chunk reads one chunk of a series row.
+func (c *cursor) chunk() encodedChunk {
+	enc := chunkenc.Encoding(c.u8())
+	mint := c.varint()
+	return encodedChunk{enc: enc, mint: mint, maxt: mint + int64(c.uvarint()), data: c.bytes()}
+}
+
+// appendParts appends the chunks that the block has of a series.
+func (b *block) appendParts(dst []part, ref uint32) []part {
+	i, ok := slices.BinarySearch(b.refs, ref)
+	if !ok {
+		return dst
+	}
+	c := cursor{b: b.pages[b.at[i]>>32][uint32(b.at[i]):]}
+	for n := c.uvarint(); n > 0; n-- {
+		dst = append(dst, part{encodedChunk: c.chunk()})
+	}
+	return dst
+}
+
+// addExemplarPage checks a page of exemplars and makes them part of the block.
+func (b *block) addExemplarPage(body []byte) error {
+	c := cursor{b: body}
+	for len(c.b) > 0 {
+		ref := c.uvarint()
+		at := uint64(len(body) - len(c.b))
+		n := c.uvarint()
+		var previous exemplarRow
+		for i := uint64(0); i < n && !c.bad; i++ {
+			e := c.exemplar()
+			if i > 0 && compareExemplars(previous, e) >= 0 {
+				c.fail()
+			}
+			previous = e
+		}
+		last := len(b.exemplarRefs) - 1
+		if c.bad || n == 0 || n > MaxExemplars || ref > 1<<31-1 || last >= 0 && uint32(ref) <= b.exemplarRefs[last] {
+			return fmt.Errorf("%w: %d exemplars of series %d", ErrDamaged, n, ref)
+		}
+		b.exemplarRefs = append(b.exemplarRefs, uint32(ref))
+		b.exemplarAt = append(b.exemplarAt, uint64(len(b.pages))<<32|at)
+	}
+	b.pages = append(b.pages, body)
+	b.bytes += int64(len(body))
+	return nil
+}
+
+func (c *cursor) exemplar() exemplarRow {
+	return exemplarRow{t: c.varint(), bits: c.u64(), labels: c.bytes()}
+}
+
+// appendExemplars appends the exemplars that the block has of a series.
+func (b *block) appendExemplars(dst []exemplarRow, ref uint32) []exemplarRow {
+	i, ok := slices.BinarySearch(b.exemplarRefs, ref)
+	if !ok {
+		return dst
+	}
+	c := cursor{b: b.pages[b.exemplarAt[i]>>32][uint32(b.exemplarAt[i]):]}
+	for n := c.uvarint(); n > 0; n-- {
+		dst = append(dst, c.exemplar())
+	}
+	return dst
+}

@@ -1,0 +1,58 @@
+package tsdbshard
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/quorate/quorate"
+)
+
+// BoundsResult is what Apply answers for one bounds command.
+type BoundsResult struct {
+	// Applied tells that Bounds are what the command asked for: it changed
+	// them, or they were so already. A command whose version is not newer
+	// than the set's is refused unless it repeats them.
+	Applied bool
+	// Bounds are the set's bounds after the command.
+	Bounds quorate.Bounds
+}
+
+// AppendBoundsCommand appends the command of a wire.KindBounds entry: uvarint
+// version, varint start, varint end (milliseconds, end exclusive). The state
+// of b is not part of it.
+func AppendBoundsCommand(dst []byte, b quorate.Bounds) []byte { return appendBounds(dst, b) }
+
+func appendBounds(dst []byte, b quorate.Bounds) []byte {
+	dst = binary.AppendUvarint(dst, uint64(b.Version))
+	dst = binary.AppendVarint(dst, b.Range.Start)
+	return binary.AppendVarint(dst, b.Range.End)
+}
+
+func (c *cursor) bounds() quorate.Bounds {
+	b := quorate.Bounds{Version: quorate.BoundsVersion(c.uvarint())}
+	b.Range = quorate.TimeRange{Start: c.varint(), End: c.varint()}
+	return b
+}
+
+func decodeBoundsCommand(command []byte) (quorate.Bounds, error) {
+	c := cursor{b: command}
+	b := c.bounds()
+	if err := c.finish("bounds command"); err != nil {
+		return quorate.Bounds{}, err
+	}
+	if b.Version == 0 || b.Range.Start >= b.Range.End {
+		return quorate.Bounds{}, fmt.Errorf("%w: bounds version %d with range %v", ErrDamaged, b.Version, b.Range)
+	}
+	return b, nil
+}
+
+// changeBounds applies a bounds command (PROTOCOL 4: an older intent is refused).
+func (st *state) changeBounds(b quorate.Bounds) *BoundsResult {
+	if b.Version > st.bounds.Version {
+		st.bounds.Version, st.bounds.Range = b.Version, b.Range
+	}
+	return &BoundsResult{
+		Applied: st.bounds.Version == b.Version && st.bounds.Range == b.Range,
+		Bounds:  st.bounds,
+	}
+}

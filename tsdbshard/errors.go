@@ -1,0 +1,18 @@
+package tsdbshard
+
+import "errors"
+
+var (
+	// ErrDamaged is wrapped by every error about a flush file or a manifest
+	// whose bytes are not what was written.
+	ErrDamaged = errors.New("damaged bytes")
+	// ErrFormat is wrapped when a file or manifest has a format version that
+	// this binary does not know.
+	ErrFormat = errors.New("unknown format version")
+	// ErrVoid is returned by a Persist that a Restore, a later Freeze or Close
+	// made pointless.
+	ErrVoid = errors.New("the frozen state was replaced")
+
+	errClosed  = errors.New("the shard is closed")
+	errNotOpen = errors.New("the shard is not open")
+)

@@ -1,0 +1,425 @@
+package tsdbshard
+
+import (
+	"encoding/binary"
+	"slices"
+	"sort"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
+)
+
+const (
+	// tailRows is how many floats of a series wait uncompressed. More make
+	// longer chunks, fewer cost less memory for series that rarely come.
+	tailRows = 16
+	// outOfOrderRows is how many out-of-order samples of a series wait until
+	// they are sorted and compressed as one run.
+	outOfOrderRows = 32
+	// MaxExemplars is how many exemplars are kept for each series: those that
+	// are newest by (timestamp, value bits, labels). The newest of a union are
+	// among the newest of its parts, so each memcache and file may keep only
+	// that many and reads still equal the fold over the log.
+	MaxExemplars = 4096
+)
+
+// Rough sizes by which memory is counted.
+const (
+	tailBytes  = 16 * tailRows
+	rowBytes   = 40
+	extraBytes = 176
+)
+
+// memcache holds the samples of one log interval: the live one until Freeze,
+// then it never changes again.
+type memcache struct {
+	pages  []*[pageRows]memRow // by ref; nil where nothing was touched
+	chunks slab                // chunk records, encoded histograms, exemplar labels
+	enc    floatEncoder
+	bytes  int64
+	dirty  bool
+	// exemplarRefs lists the series that have exemplars here, in the order of
+	// their first one.
+	exemplarRefs []uint32
+	// metadata lists what changed, in log order.
+	metadata []metadataChange
+	// epoch is the number of the newest view pinned to this memcache, pinned
+	// the number of those that are open. Guarded by the shard's lock.
+	epoch  uint64
+	views  []*View
+}
+
+type metadataChange struct {
+	tenant quorate.TenantID
+	entry  wire.Metadata
+}
+
+// memRow is one series' samples in a memcache.
+type memRow struct {
+	epoch uint64 // memcache.epoch at the last change; see touch
+	tail  *tail
+	extra *rowExtra // what most series do not have
+	last  slabPos   // newest in-order chunk record
+	n     uint8     // floats in the tail
+}
+
+// tail is the staged floats of a series, ascending in time. Rows at and past
+// memRow.n may be written, rows before it never are while a view is pinned.
+type tail struct {
+	t [tailRows]int64
+	v [tailRows]float64
+}
+
+// rowExtra is the rarer part of a series.
+type rowExtra struct {
+	// starts are the start timestamps of the tail's rows; nil while all are 0.
+	starts []int64
+	// open is the in-order histogram chunk. Either it or the tail is empty.
+	open openChunk
+	// newestBits and newestStart complete the newest sample when open has it.
+	newestBits  uint64
+	newestStart int64
+	// outOfOrder are samples in log order, no timestamp twice, up to
+	// outOfOrderRows; the runs before them are in the chain that ends at run.
+	outOfOrder []outOfOrderSample
+	run        slabPos
+	exemplars  []exemplarRow // ascending, see compareExemplars
+}
+
+// outOfOrderSample is a staged out-of-order sample: a float, or an encoded
+// histogram in the memcache's slab.
+type outOfOrderSample struct {
+	t, st     int64
+	v         float64
+	histogram []byte
+}
+
+// row returns a series' row, ready to be changed.
+func (m *memcache) row(ref uint32) *memRow {
+	page := int(ref >> pageBits)
+	if page >= len(m.pages) {
+		m.pages = append(m.pages, make([]*[pageRows]memRow, page+1-len(m.pages))...)
+	}
+	p := m.pages[page]
+	if p == nil {
+		p = new([pageRows]memRow)
+		m.pages[page] = p
+		m.bytes += pageRows * rowBytes
+	}
+	row := &p[ref&pageMask]
+	m.dirty = true
+	if row.epoch != m.epoch {
+		m.touch(ref, row)
+	}
+	return row
+}
+
+// touch is called before the first change of a row since a view was pinned. It
+// saves what the row is into those views that have not seen it change.
+func (m *memcache) touch(ref uint32, row *memRow) {
+	for _, v := range m.views {
+		if v.epoch > row.epoch {
+			v.saved[ref] = row.image(true)
+		}
+	}
+	row.epoch = m.epoch
+}
+
+// pinned tells whether an open view reads this memcache.
+func (m *memcache) pinned() bool { return len(m.views) > 0 }
+
+// rowIfAny returns a series' row for reading, or nil.
+func (m *memcache) rowIfAny(ref uint32) *memRow {
+	if page := int(ref >> pageBits); page < len(m.pages) && m.pages[page] != nil {
+		return &m.pages[page][ref&pageMask]
+	}
+	return nil
+}
+
+func (m *memcache) extraOf(row *memRow) *rowExtra {
+	if row.extra == nil {
+		row.extra = new(rowExtra)
+		m.bytes += extraBytes
+	}
+	return row.extra
+}
+
+// appendFloat appends an in-order float.
+func (m *memcache) appendFloat(ref uint32, t, st int64, v float64) error {
+	row := m.row(ref)
+	if row.extra != nil && row.extra.open.chunk != nil {
+		m.sealHistograms(row)
+	}
+	if row.n == tailRows {
+		if err := m.sealTail(row); err != nil {
+			return err
+		}
+	}
+	if row.tail == nil {
+		row.tail = new(tail)
+		m.bytes += tailBytes
+	}
+	row.tail.t[row.n], row.tail.v[row.n] = t, v
+	if st != 0 || row.extra != nil && row.extra.starts != nil {
+		x := m.extraOf(row)
+		if x.starts == nil {
+			x.starts = make([]int64, row.n, tailRows)
+			m.bytes += 8 * tailRows
+		}
+		x.starts = append(x.starts, st)
+	}
+	row.n++
+	return nil
+}
+
+// sealTail compresses the tail. It runs only when the next sample has come, so
+// that the newest sample of a series is always found uncompressed.
+func (m *memcache) sealTail(row *memRow) error {
+	n := row.n
+	var starts []int64
+	if row.extra != nil {
+		starts = row.extra.starts
+	}
+	data, err := m.enc.encode(starts, row.tail.t[:n], row.tail.v[:n])
+	if err != nil {
+		return err
+	}
+	row.last = m.putChunk(row.last, encodedChunk{
+		mint: row.tail.t[0], maxt: row.tail.t[n-1], enc: chunkenc.EncXOR2, data: data,
+	})
+	row.n = 0
+	switch {
+	case m.pinned(): // a view may hold both
+		row.tail = nil
+		if starts != nil {
+			row.extra.starts = nil
+		}
+	case starts != nil:
+		row.extra.starts = starts[:0]
+	}
+	return nil
+}
+
+// appendHistogram appends an in-order histogram; bits is the hash of its encoding.
+func (m *memcache) appendHistogram(ref uint32, s sample, bits uint64) error {
+	row := m.row(ref)
+	if row.n > 0 {
+		if err := m.sealTail(row); err != nil {
+			return err
+		}
+	}
+	x := m.extraOf(row)
+	size := 0
+	if x.open.chunk != nil {
+		size = len(x.open.chunk.Bytes())
+	}
+	before, full, err := x.open.append(s)
+	if err != nil {
+		return err
+	}
+	if full {
+		row.last = m.putChunk(row.last, before)
+		size = 0
+	}
+	m.bytes += int64(len(x.open.chunk.Bytes()) - size)
+	x.newestBits, x.newestStart = bits, s.st
+	return nil
+}
+
+func (m *memcache) sealHistograms(row *memRow) {
+	row.last = m.putChunk(row.last, row.extra.open.sealed())
+	row.extra.open = openChunk{}
+}
+
+// addOutOfOrder stages a sample that is older than its series' newest. One
+// with a timestamp that is staged already changes nothing, since the first
+// stays; whether one is in an older run is left to reads, which look by age.
+func (m *memcache) addOutOfOrder(ref uint32, s outOfOrderSample) error {
+	row := m.row(ref)
+	x := m.extraOf(row)
+	for i := range x.outOfOrder {
+		if x.outOfOrder[i].t == s.t {
+			return nil
+		}
+	}
+	if s.histogram != nil {
+		_, s.histogram = m.chunks.add(s.histogram)
+	}
+	x.outOfOrder = append(x.outOfOrder, s)
+	m.bytes += 48
+	if len(x.outOfOrder) < outOfOrderRows {
+		return nil
+	}
+	run, err := encodeOutOfOrder(x.outOfOrder)
+	if err != nil {
+		return err
+	}
+	for _, c := range run {
+		x.run = m.putChunk(x.run, c)
+	}
+	m.bytes -= int64(48 * len(x.outOfOrder))
+	if m.pinned() {
+		x.outOfOrder = nil
+	} else {
+		x.outOfOrder = x.outOfOrder[:0]
+	}
+	return nil
+}
+
+// encodeOutOfOrder sorts staged samples and encodes them.
+func encodeOutOfOrder(staged []outOfOrderSample) ([]encodedChunk, error) {
+	samples := make([]sample, len(staged))
+	for i, s := range staged {
+		samples[i] = sample{t: s.t, st: s.st, v: s.v}
+		if s.histogram != nil {
+			var err error
+			if samples[i].h, samples[i].fh, err = wire.DecodeHistogram(s.histogram); err != nil {
+				return nil, err
+			}
+		}
+	}
+	sort.Slice(samples, func(i, j int) bool { return samples[i].t < samples[j].t })
+	return encodeSamples(nil, samples)
+}
+
+// addExemplar keeps an exemplar unless it is there; see MaxExemplars.
+func (m *memcache) addExemplar(ref uint32, e exemplarRow) {
+	if row := m.rowIfAny(ref); row != nil && row.extra != nil {
+		if _, found := slices.BinarySearchFunc(row.extra.exemplars, e, compareExemplars); found {
+			return // what is scraped again and again costs no touch
+		}
+	}
+	row := m.row(ref)
+	x := m.extraOf(row)
+	if len(x.exemplars) == 0 {
+		m.exemplarRefs = append(m.exemplarRefs, ref)
+	}
+	_, e.labels = m.chunks.add(e.labels)
+	x.exemplars = insertExemplar(x.exemplars, e, m.pinned())
+	m.bytes += 40
+}
+
+// A chunk record in the slab: the position of the record before it as 8 bytes
+// little-endian, the encoding, varint mint, uvarint maxt-mint, uvarint length,
+// the chunk. Records link backwards, so that a row needs one position and the
+// collector has nothing to look at.
+
+func (m *memcache) putChunk(before slabPos, c encodedChunk) slabPos {
+	var head [8 + 1 + 3*binary.MaxVarintLen64]byte
+	binary.LittleEndian.PutUint64(head[:], uint64(before))
+	head[8] = byte(c.enc)
+	n := 9
+	n += binary.PutVarint(head[n:], c.mint)
+	n += binary.PutUvarint(head[n:], uint64(c.maxt-c.mint))
+	n += binary.PutUvarint(head[n:], uint64(len(c.data)))
+	at, record := m.chunks.alloc(n + len(c.data))
+	copy(record[copy(record, head[:n]):], c.data)
+	m.bytes += int64(len(record))
+	return at
+}
+
+// appendChain appends the chunks of a chain, oldest first.
+func appendChain(dst []part, blocks [][]byte, last slabPos) []part {
+	from := len(dst)
+	for last != 0 {
+		b := last.from(blocks)
+		last = slabPos(binary.LittleEndian.Uint64(b))
+		c := encodedChunk{enc: chunkenc.Encoding(b[8])}
+		b = b[9:]
+		mint, k := binary.Varint(b)
+		b = b[k:]
+		span, k := binary.Uvarint(b)
+		b = b[k:]
+		length, k := binary.Uvarint(b)
+		c.mint, c.maxt, c.data = mint, mint+int64(span), b[k:k+int(length):k+int(length)]
+		dst = append(dst, part{encodedChunk: c})
+	}
+	slices.Reverse(dst[from:])
+	return dst
+}
+
+// image is a row at one moment. What it refers to never changes.
+type image struct {
+	tail  *tail
+	extra *extraImage
+	last  slabPos
+	n     uint8
+}
+
+type extraImage struct {
+	starts     []int64
+	open       encodedChunk // no data when there is none
+	outOfOrder []outOfOrderSample
+	run        slabPos
+	exemplars  []exemplarRow
+}
+
+// image returns the row as it is. The open histogram chunk is copied if it may
+// change later: its header counts its samples.
+func (r *memRow) image(copyOpen bool) image {
+	img := image{tail: r.tail, last: r.last, n: r.n}
+	if x := r.extra; x != nil {
+		img.extra = &extraImage{starts: x.starts, outOfOrder: x.outOfOrder, run: x.run, exemplars: x.exemplars}
+		if x.open.chunk != nil {
+			img.extra.open = x.open.sealed()
+			if copyOpen {
+				img.extra.open.data = slices.Clone(img.extra.open.data)
+			}
+		}
+	}
+	return img
+}
+
+// appendParts appends the image's samples in log order: the in-order ones
+// before the out-of-order runs. For if both have a sample of one timestamp, the
+// in-order one was applied first: once the other had been, the series' newest
+// sample was past that timestamp, and it never goes back.
+func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
+	dst = appendChain(dst, blocks, img.last)
+	if n := img.n; n > 0 {
+		p := part{times: img.tail.t[:n:n], values: img.tail.v[:n:n]}
+		p.mint, p.maxt = p.times[0], p.times[n-1]
+		if img.extra != nil {
+			p.starts = img.extra.starts
+		}
+		dst = append(dst, p)
+	}
+	x := img.extra
+	if x == nil {
+		return dst, nil
+	}
+	if x.open.data != nil {
+		dst = append(dst, part{encodedChunk: x.open})
+	}
+	dst = appendChain(dst, blocks, x.run)
+	if len(x.outOfOrder) == 0 {
+		return dst, nil
+	}
+	run, err := encodeOutOfOrder(x.outOfOrder)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range run {
+		dst = append(dst, part{encodedChunk: c})
+	}
+	return dst, nil
+}
+
+// newest returns the newest in-order sample that the frozen row has.
+func (r *memRow) newest() (s newestSample, ok bool) {
+	switch {
+	case r.n > 0:
+		i := r.n - 1
+		s = newestSample{time: r.tail.t[i], bits: floatBits(r.tail.v[i]), kind: kindFloat}
+		if r.extra != nil && r.extra.starts != nil {
+			s.start = r.extra.starts[i]
+		}
+	case r.extra != nil && r.extra.open.chunk != nil:
+		s = newestSample{time: r.extra.open.maxt, bits: r.extra.newestBits, start: r.extra.newestStart, kind: kindHistogram}
+	default:
+		return s, false
+	}
+	return s, true
+}

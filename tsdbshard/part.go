@@ -1,0 +1,255 @@
+package tsdbshard
+
+import (
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+func floatBits(v float64) uint64 { return math.Float64bits(v) }
+
+// part is a run of one series' samples, ascending in time: an encoded chunk,
+// or staged floats when times is set.
+type part struct {
+	encodedChunk
+	times, starts []int64 // starts is nil when all are 0
+	values        []float64
+}
+
+// decode appends the part's samples to dst.
+func (p *part) decode(dst []sample) ([]sample, error) {
+	if p.times == nil {
+		return p.encodedChunk.decode(dst)
+	}
+	for i, t := range p.times {
+		s := sample{t: t, v: p.values[i]}
+		if p.starts != nil {
+			s.st = p.starts[i]
+		}
+		dst = append(dst, s)
+	}
+	return dst, nil
+}
+
+func (p *part) iterator(it chunkenc.Iterator) (chunkenc.Iterator, error) {
+	if p.times == nil {
+		return p.encodedChunk.iterator(it)
+	}
+	staged, ok := it.(*stagedIterator)
+	if !ok {
+		staged = new(stagedIterator)
+	}
+	*staged = stagedIterator{part: p, at: -1}
+	return staged, nil
+}
+
+// overlapping tells whether parts, in log order, are not simply one after the
+// other in time.
+func overlapping(parts []part) bool {
+	for i := 1; i < len(parts); i++ {
+		if parts[i].mint <= parts[i-1].maxt {
+			return true
+		}
+	}
+	return false
+}
+
+// groupParts cuts parts, which are in log order, into groups that do not
+// overlap each other, in order of time. Within a group the log order stays.
+func groupParts(parts []part) [][]part {
+	groups := make([][]part, 0, len(parts))
+	if !overlapping(parts) {
+		for i := range parts {
+			groups = append(groups, parts[i:i+1:i+1])
+		}
+		return groups
+	}
+	byTime := make([]int, len(parts))
+	for i := range byTime {
+		byTime[i] = i
+	}
+	sort.SliceStable(byTime, func(i, j int) bool { return parts[byTime[i]].mint < parts[byTime[j]].mint })
+	for from := 0; from < len(byTime); {
+		maxt := parts[byTime[from]].maxt
+		to := from + 1
+		for to < len(byTime) && parts[byTime[to]].mint <= maxt {
+			maxt = max(maxt, parts[byTime[to]].maxt)
+			to++
+		}
+		members := byTime[from:to]
+		slices.Sort(members)
+		group := make([]part, len(members))
+		for i, m := range members {
+			group[i] = parts[m]
+		}
+		groups = append(groups, group)
+		from = to
+	}
+	return groups
+}
+
+// mergeParts decodes parts that are in log order and merges them: ascending in
+// time, and for each timestamp the sample of the first part that has it.
+func mergeParts(dst []sample, parts []part) ([]sample, error) {
+	dst = dst[:0]
+	var err error
+	for i := range parts {
+		if dst, err = parts[i].decode(dst); err != nil {
+			return nil, err
+		}
+	}
+	if overlapping(parts) {
+		slices.SortStableFunc(dst, func(a, b sample) int {
+			switch {
+			case a.t < b.t:
+				return -1
+			case a.t > b.t:
+				return 1
+			}
+			return 0
+		})
+		dst = slices.CompactFunc(dst, func(a, b sample) bool { return a.t == b.t })
+	}
+	return dst, nil
+}
+
+// span is one group of overlapping parts (mostly one part) as what a querier
+// iterates over. It stands in a chunks.Meta in place of a chunk; of that
+// interface only Iterator is used, by chunkReader.
+type span struct {
+	chunkenc.Chunk
+	parts []part
+}
+
+// Iterator walks the span's samples.
+func (s *span) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
+	if len(s.parts) == 1 {
+		next, err := s.parts[0].iterator(it)
+		if err != nil {
+			return failedIterator{err: err}
+		}
+		return next
+	}
+	samples, err := mergeParts(nil, s.parts)
+	if err != nil {
+		return failedIterator{err: err}
+	}
+	// Encoding the merged samples again leaves it to the codec to say which
+	// histograms are known not to be counter resets.
+	chunks, err := encodeSamples(nil, samples)
+	if err != nil {
+		return failedIterator{err: err}
+	}
+	return &chainIterator{chunks: chunks, Iterator: chunkenc.NewNopIterator()}
+}
+
+// stagedIterator walks staged floats.
+type stagedIterator struct {
+	part *part
+	at   int
+}
+
+func (it *stagedIterator) Next() chunkenc.ValueType {
+	if it.at+1 >= len(it.part.times) {
+		it.at = len(it.part.times)
+		return chunkenc.ValNone
+	}
+	it.at++
+	return chunkenc.ValFloat
+}
+
+func (it *stagedIterator) Seek(t int64) chunkenc.ValueType { //nolint:govet // chunkenc.Iterator, not io.Seeker
+	for it.at < 0 || it.at < len(it.part.times) && it.part.times[it.at] < t {
+		if it.Next() == chunkenc.ValNone {
+			return chunkenc.ValNone
+		}
+	}
+	if it.at >= len(it.part.times) {
+		return chunkenc.ValNone
+	}
+	return chunkenc.ValFloat
+}
+
+func (it *stagedIterator) At() (int64, float64) { return it.part.times[it.at], it.part.values[it.at] }
+func (it *stagedIterator) AtT() int64           { return it.part.times[it.at] }
+func (it *stagedIterator) Err() error           { return nil }
+
+func (it *stagedIterator) AtST() int64 {
+	if it.part.starts == nil {
+		return 0
+	}
+	return it.part.starts[it.at]
+}
+
+// AtHistogram is never called: Next returns floats only.
+func (*stagedIterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
+	return 0, nil
+}
+
+// AtFloatHistogram is never called: Next returns floats only.
+func (*stagedIterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	return 0, nil
+}
+
+// chainIterator walks chunks one after the other.
+type chainIterator struct {
+	chunkenc.Iterator // of the current chunk
+
+	chunks []encodedChunk
+	err    error
+}
+
+// Next moves to the next sample, of this chunk or the next.
+func (it *chainIterator) Next() chunkenc.ValueType {
+	for it.err == nil {
+		if vt := it.Iterator.Next(); vt != chunkenc.ValNone {
+			return vt
+		}
+		if it.err = it.Iterator.Err(); it.err != nil || len(it.chunks) == 0 {
+			break
+		}
+		// Not used again: histograms that the iterator gave out may alias it.
+		next, err := it.chunks[0].iterator(nil)
+		if err != nil {
+			it.err = err
+			break
+		}
+		it.Iterator, it.chunks = next, it.chunks[1:]
+	}
+	return chunkenc.ValNone
+}
+
+// Seek moves to the first sample at or after t.
+func (it *chainIterator) Seek(t int64) chunkenc.ValueType { //nolint:govet // chunkenc.Iterator, not io.Seeker
+	if vt := it.Iterator.Seek(t); vt != chunkenc.ValNone {
+		return vt
+	}
+	for vt := it.Next(); vt != chunkenc.ValNone; vt = it.Next() {
+		if it.AtT() >= t {
+			return vt
+		}
+	}
+	return chunkenc.ValNone
+}
+
+// Err returns the first error met.
+func (it *chainIterator) Err() error { return it.err }
+
+// failedIterator is empty for a reason.
+type failedIterator struct {
+	chunkenc.Iterator
+
+	err error
+}
+
+// Next returns that there is no sample.
+func (failedIterator) Next() chunkenc.ValueType { return chunkenc.ValNone }
+
+// Seek returns that there is no sample.
+func (failedIterator) Seek(int64) chunkenc.ValueType { return chunkenc.ValNone } //nolint:govet // chunkenc.Iterator, not io.Seeker
+
+// Err returns the reason.
+func (f failedIterator) Err() error { return f.err }
