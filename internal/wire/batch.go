@@ -149,8 +149,9 @@ func appendString(dst []byte, s string) []byte {
 }
 
 // Decode decodes one command of a write entry into the batch, whose memory is
-// used again. Byte slices alias data. Definitions are checked to be canonical,
-// rows to name a definition that is there; refs are for Apply to judge.
+// used again. Byte slices alias data. Definitions and exemplars' labels are checked
+// to be canonical, rows to name a definition that is there; refs are for Apply
+// to judge.
 func (b *Batch) Decode(data []byte) error {
 	r := reader{b: data}
 	b.Reset(quorate.TenantID(r.uvarint()), quorate.BoundsVersion(r.uvarint()))
@@ -199,8 +200,14 @@ func (b *Batch) decodeSection(r *reader, s Section) error {
 		b.ExemplarSeries = r.seriesColumn(b.ExemplarSeries, n, len(b.Definitions))
 		b.ExemplarTimestamps = r.timeColumn(b.ExemplarTimestamps, n)
 		b.ExemplarValues = r.valueColumn(b.ExemplarValues, n)
-		for range n {
-			b.ExemplarLabels = append(b.ExemplarLabels, r.bytes())
+		for i := range n {
+			labels := r.bytes()
+			if len(labels) > 0 {
+				if err := CheckLabels(labels); err != nil {
+					return fmt.Errorf("exemplar %d: %w", i, err)
+				}
+			}
+			b.ExemplarLabels = append(b.ExemplarLabels, labels)
 		}
 	case SectionMetadata:
 		for range r.count(4) {

@@ -16,7 +16,7 @@ const ShardHashVersion = 1
 // in order of name, uvarint length and bytes of the name, then of the value.
 // Callers append in strictly ascending order of name, with no empty name or
 // value (PROTOCOL 12).
-func AppendLabel(dst []byte, name, value string) []byte {
+func AppendLabel[T string | []byte](dst []byte, name, value T) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(name)))
 	dst = append(dst, name...)
 	dst = binary.AppendUvarint(dst, uint64(len(value)))

@@ -18,6 +18,13 @@ func (r *reader) fail() {
 	r.b = nil
 }
 
+// resume goes on after a loop that walked on its own copy of the bytes; nil
+// tells that it failed.
+func (r *reader) resume(b []byte) {
+	r.b = b
+	r.bad = r.bad || b == nil
+}
+
 func (r *reader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 {
