@@ -1,0 +1,52 @@
+package promql
+
+import (
+	"context"
+
+	"github.com/prometheus/prometheus/model/metadata"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/quorate/quorate"
+)
+
+// Queryable is what the query edge reads from. All methods are safe for
+// concurrent use, and their errors carry a quorate.ErrorKind; a plain error
+// counts as Internal. Times are in milliseconds since the Unix epoch.
+type Queryable interface {
+	// Querier opens one pinned view per ReplicaSet that the closed range
+	// [mint, maxt] touches, merged over the sets. Its selects may run
+	// concurrently and all see that view. ctx bounds the opening and every
+	// read of the querier. Close releases the views; label names returned
+	// before must stay valid after it, since upstream's handler of /labels
+	// closes its querier before it writes its answer.
+	Querier(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (storage.Querier, error)
+	// ChunkQuerier is Querier for encoded chunks: what streamed remote read
+	// asks. Chunks must be in one of Prometheus' own encodings.
+	ChunkQuerier(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (storage.ChunkQuerier, error)
+	// ExemplarQuerier opens a view for one Select, bounded by ctx. If the
+	// result is an io.Closer, it is closed after that Select.
+	ExemplarQuerier(ctx context.Context, tenant quorate.TenantID) (storage.ExemplarQuerier, error)
+	// Metadata returns what is known of a metric family, or of all families
+	// when family is empty: one entry each.
+	Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, error)
+	// Stats returns the cardinality of what the tenant has in open sets: the
+	// limit largest of each statistic, series counted by the values of label.
+	Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error)
+}
+
+// Tenants knows the tenants that exist. It is safe for concurrent use.
+type Tenants interface {
+	// Tenant returns the number of the tenant of a name, and whether there is
+	// such a tenant.
+	Tenant(ctx context.Context, name string) (id quorate.TenantID, found bool, err error)
+}
+
+// ForTenant returns upstream's view of one tenant's data: what an evaluation
+// outside of a request reads from.
+func ForTenant(source Queryable, tenant quorate.TenantID) storage.SampleAndChunkQueryable {
+	return &queryable{
+		source: source,
+		tenant: func(context.Context) (quorate.TenantID, bool, error) { return tenant, true, nil },
+	}
+}
