@@ -1,0 +1,120 @@
+package config
+
+import "time"
+
+// Config is what an operator can set. Default returns the values of a single
+// node that holds all roles; docs/config.md says what each field means.
+type Config struct {
+	NodeName     string
+	DataDir      string
+	HTTP         HTTP
+	Admin        Admin
+	MultiTenancy MultiTenancy
+	Write        Write
+	Query        Query
+	Buckets      Buckets
+	Flush        Flush
+	Raft         Raft
+	Log          Log
+}
+
+// HTTP is the listener for writes, queries, health and metrics.
+type HTTP struct {
+	Listen        string
+	AllowInsecure bool
+	// WebConfigFile is an exporter-toolkit web configuration (TLS, basic
+	// authentication); empty serves plain HTTP.
+	WebConfigFile string
+}
+
+// Admin is the listener for pprof; it is always on loopback.
+type Admin struct {
+	Listen string
+}
+
+// MultiTenancy says whether, and by which header, requests name their tenant.
+type MultiTenancy struct {
+	Enabled bool
+	Header  string
+}
+
+// Write bounds what one request, and all requests in flight together, may cost.
+type Write struct {
+	MaxWireBytes       Bytes
+	MaxDecodedBytes    Bytes
+	MaxInFlightBytes   Bytes
+	MaxLabelNames      int
+	MaxLabelNameBytes  Bytes
+	MaxLabelValueBytes Bytes
+}
+
+// Query bounds what one query may cost and how many run at once.
+type Query struct {
+	Timeout     time.Duration
+	MaxSamples  int
+	Lookback    time.Duration
+	Concurrency int
+}
+
+// Buckets is the policy by which time is cut into ReplicaSets.
+type Buckets struct {
+	Span        time.Duration
+	Shards      int
+	LateWindow  time.Duration
+	Retention   time.Duration
+	FutureBound time.Duration
+}
+
+// Flush says when a shard's memcache becomes a file: at the first of three bounds.
+type Flush struct {
+	MaxMemcacheBytes Bytes
+	MaxLogBytes      Bytes
+	MaxAge           time.Duration
+}
+
+// Raft shapes the log of a ReplicaSet.
+type Raft struct {
+	SegmentBytes Bytes
+}
+
+// Log says what the server logs, and how.
+type Log struct {
+	Level  string
+	Format string
+}
+
+// Default returns the settings of a server that was given none.
+func Default() Config {
+	const day = 24 * time.Hour
+	return Config{
+		NodeName:     "node-1",
+		DataDir:      "./data",
+		HTTP:         HTTP{Listen: "127.0.0.1:9240"},
+		Admin:        Admin{Listen: "127.0.0.1:9242"},
+		MultiTenancy: MultiTenancy{Header: "X-Scope-OrgID"},
+		Write: Write{
+			MaxWireBytes:       32 * MiB,
+			MaxDecodedBytes:    64 * MiB,
+			MaxInFlightBytes:   512 * MiB,
+			MaxLabelNames:      128,
+			MaxLabelNameBytes:  1 * KiB,
+			MaxLabelValueBytes: 8 * KiB,
+		},
+		Query: Query{
+			Timeout:     2 * time.Minute,
+			MaxSamples:  50_000_000,
+			Lookback:    5 * time.Minute,
+			Concurrency: 20,
+		},
+		Buckets: Buckets{
+			Span:        day,
+			Shards:      2,
+			LateWindow:  2 * time.Hour,
+			Retention:   30 * day,
+			FutureBound: 10 * time.Minute,
+		},
+		Flush: Flush{MaxMemcacheBytes: 64 * MiB, MaxLogBytes: 256 * MiB, MaxAge: 30 * time.Minute},
+		Raft:  Raft{SegmentBytes: 8 * MiB},
+		Log:   Log{Level: "info", Format: "text"},
+	}
+}

@@ -1,0 +1,20 @@
+package config
+
+import "fmt"
+
+// Error is a setting that cannot stand, with where it was set and why not.
+type Error struct {
+	// Origin is "file:line", or the flag's name; "default" where two settings
+	// disagree and the one named was not set.
+	Origin string
+	// Setting is its path in the file, as "query.timeout".
+	Setting string
+	// Err says which rule is broken, and by what.
+	Err error
+}
+
+// Error prints the three parts, as "quorate.yml:12: query.timeout: 2x is …".
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.Origin, e.Setting, e.Err) }
+
+// Unwrap returns the broken rule.
+func (e *Error) Unwrap() error { return e.Err }

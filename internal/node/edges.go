@@ -1,0 +1,73 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/tenancy"
+	"github.com/quorate/quorate/metasvc"
+	"github.com/quorate/quorate/promql"
+	"github.com/quorate/quorate/remote"
+)
+
+// edges builds the write and query edges over the router and returns what the
+// public listener serves.
+func (n *Node) edges() (http.Handler, error) {
+	s := n.settings
+	who := tenancy.Config{Enabled: s.MultiTenancy.Enabled, Header: s.MultiTenancy.Header}
+	tenants := tenantNames{client: n.meta.client}
+	write, err := remote.NewHandler(remote.Config{
+		Tenancy: who,
+		Limits: remote.LabelLimits{
+			MaxLabels:     s.Write.MaxLabelNames,
+			MaxNameBytes:  int(s.Write.MaxLabelNameBytes),
+			MaxValueBytes: int(s.Write.MaxLabelValueBytes),
+		},
+		MaxWireBytes:     int64(s.Write.MaxWireBytes),
+		MaxDecodedBytes:  int64(s.Write.MaxDecodedBytes),
+		MaxInflightBytes: int64(s.Write.MaxInFlightBytes),
+		Logger:           n.logger,
+		Registerer:       n.options.Registry,
+		Now:              n.options.Now,
+	}, n.router, tenants)
+	if err != nil {
+		return nil, fmt.Errorf("write edge: %w", err)
+	}
+	n.queries, err = promql.New(promql.Config{
+		Queryable:  n.router,
+		Tenants:    tenants,
+		Tenancy:    who,
+		Logger:     n.logger,
+		Registerer: n.options.Registry,
+		Gatherer:   n.options.Registry,
+		Build:      promql.Build{Version: n.options.Version},
+		Engine: promql.EngineConfig{
+			Timeout:     s.Query.Timeout,
+			MaxSamples:  s.Query.MaxSamples,
+			Lookback:    s.Query.Lookback,
+			Concurrency: s.Query.Concurrency,
+		},
+		Retention: s.Buckets.Retention.String(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("query edge: %w", err)
+	}
+	return n.publicHandler(n.options.Registry, write, n.queries.Register), nil
+}
+
+// tenantNames gives the edges the numbers of tenants.
+type tenantNames struct{ client *metasvc.Client }
+
+// EnsureTenant returns a tenant's number and creates the tenant if need be.
+func (t tenantNames) EnsureTenant(ctx context.Context, name string) (quorate.TenantID, error) {
+	tenant, err := t.client.EnsureTenant(ctx, name)
+	return tenant.ID, err
+}
+
+// Tenant returns a tenant's number, if there is one of that name.
+func (t tenantNames) Tenant(ctx context.Context, name string) (quorate.TenantID, bool, error) {
+	tenant, found, err := t.client.Tenant(ctx, name)
+	return tenant.ID, found, err
+}

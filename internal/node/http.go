@@ -1,0 +1,117 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/sync/errgroup"
+)
+
+// Bounds of the HTTP server, so that a client that sends or reads slowly holds
+// a connection for a bounded time. There is no bound on a whole response:
+// queries have their own.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 60 * time.Second
+	idleTimeout       = 60 * time.Second
+	maxHeaderBytes    = 16 << 10
+)
+
+// listener is one HTTP server on one address.
+type listener struct {
+	name   string
+	socket net.Listener
+	server *http.Server
+	flags  *web.FlagConfig
+	logger *slog.Logger
+}
+
+func listen(ctx context.Context, name, address, webConfig string, handler http.Handler, logger *slog.Logger) (*listener, error) {
+	var lc net.ListenConfig
+	socket, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s listener: %w", name, err)
+	}
+	addresses := []string{address}
+	noSystemd := false
+	return &listener{
+		name:   name,
+		socket: socket,
+		server: &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: readHeaderTimeout,
+			ReadTimeout:       readTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		},
+		flags:  &web.FlagConfig{WebListenAddresses: &addresses, WebSystemdSocket: &noSystemd, WebConfigFile: &webConfig},
+		logger: logger,
+	}, nil
+}
+
+func (l *listener) address() string { return l.socket.Addr().String() }
+
+// serve runs until shutdown; TLS and authentication are the web
+// configuration's, by the Prometheus convention.
+func (l *listener) serve(group *errgroup.Group) {
+	group.Go(func() error {
+		err := web.Serve(l.socket, l.server, l.flags, l.logger)
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return fmt.Errorf("%s listener on %s: %w", l.name, l.address(), err)
+	})
+}
+
+// shutdown stops accepting and waits for the requests under way, up to the
+// context's end, after which their connections are cut.
+func (l *listener) shutdown(ctx context.Context) error {
+	err := l.server.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("%s listener: requests were cut off: %w", l.name, err), l.server.Close())
+}
+
+// publicHandler serves what clients use.
+func (n *Node) publicHandler(registry *prometheus.Registry, write http.Handler, registerQueries func(*http.ServeMux)) http.Handler {
+	mux := http.NewServeMux()
+	for _, path := range []string{"/api/v1/write", "/api/v1/push", "/api/v1/receive", "/prometheus/api/v1/write"} {
+		mux.Handle(path, write)
+	}
+	registerQueries(mux)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry, EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "Quorate is healthy.")
+	})
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, r *http.Request) {
+		if err := n.ready(r.Context()); err != nil {
+			http.Error(w, "Quorate is not ready: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "Quorate is ready.")
+	})
+	return mux
+}
+
+// adminHandler serves profiles. It has a listener of its own, on a loopback
+// address, since profiles cost CPU and show memory.
+func adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}

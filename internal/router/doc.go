@@ -1,0 +1,19 @@
+// Package router sends rows to the ReplicaSets they belong to and collects
+// series from the ReplicaSets that hold them: series → set → leader, split,
+// retry, merge.
+//
+// Invariants:
+//   - Routing is a pure function of the tenant's placement history, the
+//     sample's timestamp and the series' shard hash (PROTOCOL 11). The router
+//     keeps only caches; every batch carries the bounds version under which it
+//     was routed, and the set's own log judges it (PROTOCOL 5).
+//   - A request succeeds only when every one of its batches was applied. An
+//     outcome that is not known is never a success and never the client's
+//     fault: it is Unavailable, and a retry is safe because Apply is
+//     idempotent.
+//   - A ref is used only after the entry that defines it was applied
+//     (PROTOCOL 20); a refused ref makes the router send the labels again.
+//   - There is one retry loop, in retry.go.
+//   - A query pins one view of each set it needs, confirmed at its leader
+//     within the query, and reads nothing else.
+package router

@@ -1,0 +1,115 @@
+package router
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/metasvc"
+)
+
+// Meta is what the router needs of the metadata client.
+type Meta interface {
+	// TenantMap returns a tenant's record and the newest map of the same
+	// version; its error is of kind NotFound for a number that was never given
+	// or is gone.
+	TenantMap(ctx context.Context, id quorate.TenantID) (metasvc.Tenant, *metasvc.Map, error)
+	// EnsureBucket returns the policy's open bucket that covers ts (ms),
+	// making it where need be. Its error is Invalid for time that no bucket
+	// may cover and Unavailable where a budget or a leader is missing.
+	EnsureBucket(ctx context.Context, policy quorate.PolicyID, ts int64) (*metasvc.Bucket, error)
+	// ConfirmBounds asks the metadata leader for a set's bounds version.
+	ConfirmBounds(ctx context.Context, set quorate.ReplicaSetID) (quorate.BoundsVersion, error)
+}
+
+// Config is what a Router is made of.
+type Config struct {
+	Meta     Meta
+	Replicas *Replicas
+	// Now is the wall clock that the future bound is judged by; nil means time.Now.
+	Now func() time.Time
+	// WriteTimeout bounds one write with all its retries. Zero means 25 s, a
+	// little less than the 30 s after which Prometheus gives up on a request.
+	WriteTimeout time.Duration
+	// QueryTimeout bounds how long a query waits for the sets it needs to have
+	// a leader. Zero means 10 s.
+	QueryTimeout time.Duration
+	// RouteCacheSeries bounds the series a tenant's route cache keeps, 40
+	// bytes each. Zero means 4 Mi.
+	RouteCacheSeries int
+	Logger           *slog.Logger
+	// Registerer takes the router's metrics; nil keeps them to itself.
+	Registerer prometheus.Registerer
+}
+
+// Router is the one entrance to the samples: every write and every query of
+// every edge goes through it. It is safe for concurrent use.
+type Router struct {
+	meta         Meta
+	replicas     *Replicas
+	now          func() time.Time
+	writeTimeout time.Duration
+	queryTimeout time.Duration
+	cacheSeries  int
+	logger       *slog.Logger
+	metrics      *Metrics
+
+	mu      sync.RWMutex
+	tenants map[quorate.TenantID]*tenantState
+
+	requests sync.Pool // of *request
+}
+
+// tenantState is what the router remembers of one tenant.
+type tenantState struct {
+	routes   *routeCache
+	metadata metadataCache
+}
+
+// New returns a Router.
+func New(c Config) *Router {
+	r := &Router{
+		meta: c.Meta, replicas: c.Replicas, now: c.Now,
+		writeTimeout: c.WriteTimeout, queryTimeout: c.QueryTimeout, cacheSeries: c.RouteCacheSeries,
+		logger:  c.Logger,
+		metrics: newMetrics(c.Registerer),
+		tenants: make(map[quorate.TenantID]*tenantState),
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.writeTimeout == 0 {
+		r.writeTimeout = 25 * time.Second
+	}
+	if r.queryTimeout == 0 {
+		r.queryTimeout = 10 * time.Second
+	}
+	if r.cacheSeries == 0 {
+		r.cacheSeries = 4 << 20
+	}
+	if r.logger == nil {
+		r.logger = slog.New(slog.DiscardHandler)
+	}
+	r.requests.New = func() any { return new(request) }
+	return r
+}
+
+func (r *Router) tenant(id quorate.TenantID) *tenantState {
+	r.mu.RLock()
+	t := r.tenants[id]
+	r.mu.RUnlock()
+	if t != nil {
+		return t
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t = r.tenants[id]; t == nil {
+		t = &tenantState{routes: newRouteCache(r.cacheSeries / 2)}
+		r.tenants[id] = t
+	}
+	return t
+}
