@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// maxDrain is how long a server may take to stop while writes come in.
+const maxDrain = 10 * time.Second
+
+func TestSIGTERMDrainsAndARestartServesTheSame(t *testing.T) {
+	s := startServer(t, killSettings)
+	l := newLoad(s.url("/api/v1/write"), 4, time.Now().Add(-2*time.Hour), "pear", "plum")
+	for round := range 3 {
+		var code int
+		var took time.Duration
+		l.during(t, func() {
+			let(t, time.Second)
+			code, took = s.terminate(t)
+		})
+		if code != 0 || took > maxDrain {
+			t.Fatalf("round %d: exit code %d after %v, want 0 within %v", round, code, took, maxDrain)
+		}
+		s.start(t)
+		s.waitReady(t, s.url("/-/ready"))
+		found := l.check(t, s.url(""))
+		found.report(t)
+		ackedSamples, unknownSamples, _ := l.count()
+		t.Logf("stopped in %v; %d samples acknowledged, %d of unknown outcome, %d read back, lost %d, invented %d",
+			took.Round(time.Millisecond), ackedSamples, unknownSamples, found.samples, found.lost, found.invented)
+		if ackedSamples < minRoundSamples {
+			t.Errorf("only %d samples were acknowledged", ackedSamples)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// A user who starts the binary and nothing else gets a server on the documented
+// address, with its data in ./data.
+func TestDefaultStart(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:9240", "127.0.0.1:9242"} {
+		var lc net.ListenConfig
+		l, err := lc.Listen(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatalf("the default start needs its ports free: %v", err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	p := startProcess(t, "quorate", dir, buildQuorate(t))
+	p.waitReady(t, "http://127.0.0.1:9240/-/ready")
+	for _, url := range []string{
+		"http://127.0.0.1:9240/-/healthy",
+		"http://127.0.0.1:9240/metrics",
+		"http://127.0.0.1:9240/api/v1/query?query=1%2B1&time=4",
+		"http://127.0.0.1:9240/prometheus/api/v1/status/buildinfo",
+		"http://127.0.0.1:9242/debug/pprof/cmdline",
+	} {
+		if status, body := get(t, url, "", nil); status != http.StatusOK {
+			t.Errorf("%s answers %d: %.200s", url, status, body)
+		}
+	}
+	for _, url := range []string{
+		"http://127.0.0.1:9240/debug/pprof/",
+	} {
+		if status, _ := get(t, url, "", nil); status != http.StatusNotFound {
+			t.Errorf("%s answers %d, want 404: profiles are for the loopback listener", url, status)
+		}
+	}
+	if code, took := p.terminate(t); code != 0 || took > maxDrain {
+		t.Errorf("exit code %d after %v, want 0 within %v", code, took, maxDrain)
+	}
+}
+
+func TestWhatCannotStartSaysWhy(t *testing.T) {
+	s := startServer(t, "")
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"a data directory in use": {[]string{"--data.dir=" + s.dir + "/data", "--http.listen=127.0.0.1:0", "--admin.listen=127.0.0.1:0"}, "in use by another process"},
+		"an address in use":       {[]string{"--http.listen=" + s.address, "--admin.listen=127.0.0.1:0"}, "address already in use"},
+		"a bad flag":              {[]string{"--log.level=loud"}, `--log.level: log.level: "loud" is none of`},
+		"a public address":        {[]string{"--http.listen=0.0.0.0:0"}, "allow_insecure"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startProcess(t, "quorate", t.TempDir(), s.binary, c.args...)
+			if code := p.exitCode(t); code != 1 {
+				t.Errorf("exit code %d, want 1", code)
+			}
+			if log := string(p.log(t)); !strings.Contains(log, c.says) {
+				t.Errorf("it does not say %q:\n%s", c.says, log)
+			}
+		})
+	}
+	if status, body := get(t, s.url("/-/ready"), "", nil); status != http.StatusOK {
+		t.Errorf("the first server answers %d %s", status, firstLine(body))
+	}
+}
+
+// Acknowledged is readable at once: a query that comes after the answer to a
+// write sees what was written.
+func TestAWriteIsReadableOnceItIsAnswered(t *testing.T) {
+	s := startServer(t, "multi_tenancy: {enabled: true}\n")
+	now := time.Now()
+	for i := range 50 {
+		name := fmt.Sprintf("fresh_%d", i)
+		if status, text := (request{body: write1(t, sample1(now, "__name__", name))}).post(t, s); status/100 != 2 {
+			t.Fatalf("status %d: %s", status, text)
+		}
+		if !s.has(t, name, now) {
+			t.Fatalf("%s is not there right after its write was answered", name)
+		}
+	}
+}
