@@ -129,21 +129,3 @@ func (l metaLeader) ConfirmRead(ctx context.Context) error {
 	_, err := l.group.ConfirmRead(ctx)
 	return err
 }
-
-// routerMeta is the metadata client as the router wants to see it.
-type routerMeta struct{ *metasvc.Client }
-
-// TenantMap returns a tenant with the map of the same version.
-func (m routerMeta) TenantMap(ctx context.Context, id quorate.TenantID) (metasvc.Tenant, *metasvc.Map, error) {
-	name, found := m.TenantName(id)
-	if found {
-		t, current, found, err := m.Client.TenantMap(ctx, name)
-		if err != nil {
-			return metasvc.Tenant{}, nil, err
-		}
-		if found && t.ID == id { // else deleted, and perhaps created again since
-			return t, current, nil
-		}
-	}
-	return metasvc.Tenant{}, nil, quorate.Errorf(quorate.NotFound, "tenant %v does not exist", id)
-}

@@ -107,7 +107,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.router = router.New(router.Config{
-		Meta: routerMeta{n.meta.client}, Replicas: open, Now: n.options.Now, Logger: n.logger, Registerer: n.options.Registry,
+		Meta: router.ClientMeta{Client: n.meta.client}, Replicas: open, Now: n.options.Now, Logger: n.logger, Registerer: n.options.Registry,
 	})
 	flush := &flusher{
 		config: FlushConfig{

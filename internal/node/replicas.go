@@ -156,7 +156,7 @@ func (m *replicaManager) openSet(ctx context.Context, set *metasvc.ReplicaSet, r
 	m.replicas[set.ID] = r
 	m.mu.Unlock()
 	m.opened.Inc()
-	m.open.Add(router.NewReplica(set.ID, group, shard, routerMeta{m.client}))
+	m.open.Add(router.NewReplica(set.ID, group, shard, router.ClientMeta{Client: m.client}))
 	m.logger.Info("replica opened", "set", set.ID, "replica", r.id, "range", set.Bounds.Range, "shard", set.Shard)
 }
 

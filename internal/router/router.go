@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -9,22 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/metasvc"
 )
-
-// Meta is what the router needs of the metadata client.
-type Meta interface {
-	// TenantMap returns a tenant's record and the newest map of the same
-	// version; its error is of kind NotFound for a number that was never given
-	// or is gone.
-	TenantMap(ctx context.Context, id quorate.TenantID) (metasvc.Tenant, *metasvc.Map, error)
-	// EnsureBucket returns the policy's open bucket that covers ts (ms),
-	// making it where need be. Its error is Invalid for time that no bucket
-	// may cover and Unavailable where a budget or a leader is missing.
-	EnsureBucket(ctx context.Context, policy quorate.PolicyID, ts int64) (*metasvc.Bucket, error)
-	// ConfirmBounds asks the metadata leader for a set's bounds version.
-	ConfirmBounds(ctx context.Context, set quorate.ReplicaSetID) (quorate.BoundsVersion, error)
-}
 
 // Config is what a Router is made of.
 type Config struct {

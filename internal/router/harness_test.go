@@ -1,0 +1,265 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/testwait"
+	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/metasvc"
+	"github.com/quorate/quorate/raftset"
+	"github.com/quorate/quorate/tsdbshard"
+)
+
+const hour = int64(time.Hour / time.Millisecond)
+
+// now is where the harness' clock stands: in the middle of a bucket.
+var now = time.Date(2026, 3, 2, 12, 30, 0, 0, time.UTC)
+
+// rig is a router over the real rooms: a metadata state machine without its
+// Raft group, and real ReplicaSets on Raft groups with logs in memory.
+type rig struct {
+	*Router
+	host   *raftset.Host
+	client *metasvc.Client
+	leader *directLeader
+	node   quorate.NodeID
+	dir    string
+	tenant quorate.TenantID
+}
+
+// directLeader applies metadata commands without a log.
+type directLeader struct {
+	mu      sync.Mutex
+	index   uint64
+	machine *metasvc.StateMachine
+	encoder wire.Encoder
+}
+
+func (l *directLeader) Propose(_ context.Context, command []byte) (any, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.index++
+	results, err := l.machine.ApplyBatch([]quorate.LogEntry{{Index: l.index, Term: 1, Data: l.encoder.Append(nil, wire.KindMeta, command)}})
+	if err != nil {
+		return nil, err
+	}
+	return results[0][0], nil
+}
+
+func (l *directLeader) ConfirmRead(context.Context) error { return nil }
+
+func (l *directLeader) do(t *testing.T, c metasvc.Command) any {
+	t.Helper()
+	answer, err := l.Propose(t.Context(), metasvc.EncodeCommand(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refused, ok := answer.(*metasvc.Refusal); ok {
+		t.Fatalf("%T refused: %v", c, refused)
+	}
+	return answer
+}
+
+// newRig starts a router with open buckets of 1 h and 2 shards from two hours
+// before now to an hour after.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	r := &rig{node: quorate.NodeID{Name: "n1", Incarnation: quorate.NewIncarnation()}, dir: t.TempDir()}
+	machine := metasvc.NewStateMachine(metasvc.StateMachineConfig{})
+	if err := machine.Open(t.Context(), nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	r.leader = &directLeader{index: 1, machine: machine}
+	clock := func() time.Time { return now }
+	var err error
+	if r.host, err = raftset.NewHost(raftset.HostConfig{Dir: filepath.Join(r.dir, "raft"), Logger: logger, LogStore: raftset.MemoryLogs()}); err != nil {
+		t.Fatal(err)
+	}
+	r.client, err = metasvc.OpenClient(t.Context(), metasvc.ClientConfig{
+		StateMachine: machine, Leader: r.leader, Now: clock, FormTimeout: 50 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, err := range []error{r.client.Close(), r.host.Close(), machine.Close()} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	policy := metasvc.DefaultPolicy()
+	policy.Span = time.Hour
+	r.leader.do(t, metasvc.Bootstrap{Cluster: quorate.NewClusterID(), Node: metasvc.NodeSpec{ID: r.node, Roles: metasvc.AllRoles}, MetaReplica: 1})
+	r.leader.do(t, metasvc.CreatePolicy{Policy: policy})
+	r.tenant = r.leader.do(t, metasvc.CreateTenant{Name: "team", Policy: 1}).(metasvc.TenantResult).Tenant
+	r.Router = New(Config{
+		Meta: ClientMeta{r.client}, Replicas: new(Replicas), Now: clock, Logger: logger,
+		Registerer: prometheus.NewPedanticRegistry(), WriteTimeout: testwait.Deadline, QueryTimeout: testwait.Deadline,
+	})
+	start := now.Truncate(time.Hour).UnixMilli()
+	for _, from := range []int64{start - 2*hour, start - hour, start, start + hour} {
+		r.plan(t, from)
+	}
+	return r
+}
+
+// plan makes an open bucket of an hour and opens its replicas.
+func (r *rig) plan(t *testing.T, from int64) {
+	t.Helper()
+	planned := r.leader.do(t, metasvc.PlanBucket{
+		Policy: 1, Range: quorate.TimeRange{Start: from, End: from + hour}, HashVersion: wire.ShardHashVersion,
+		Placement: [][]quorate.NodeID{{r.node}, {r.node}},
+	}).(metasvc.PlanBucketResult)
+	for _, set := range planned.Sets {
+		testwait.For(t, "the set in the map", func() bool { return r.client.Map().Set(set) != nil })
+		r.open(t, r.client.Map().Set(set))
+	}
+	testwait.For(t, "the bucket to be open in the map", func() bool {
+		b := r.client.Map().Bucket(1, from)
+		return b != nil && b.State == metasvc.BucketOpen
+	})
+}
+
+func (r *rig) open(t *testing.T, set *metasvc.ReplicaSet) {
+	t.Helper()
+	member := set.Members[0]
+	err := r.host.Form(t.Context(), raftset.Genesis{
+		Set: set.ID, Replica: member.Replica, Voters: []raftset.Member{{Node: member.Node, Replica: member.Replica}},
+		Payload: tsdbshard.GenesisPayload(set.Bounds),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.client.ReportFormed(t.Context(), set.ID, member.Replica); err != nil {
+		t.Fatal(err)
+	}
+	shard, err := tsdbshard.New(tsdbshard.Config{Dir: filepath.Join(r.dir, "sets", fmt.Sprint(set.ID)), Set: set.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := r.host.Open(t.Context(), set.ID, member.Replica, shard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.replicas.Add(NewReplica(set.ID, group, shard, r.meta))
+}
+
+// metric is one series of a request with its rows.
+type metric struct {
+	labels labels.Labels
+	floats []float // in the order in which they are sent
+}
+
+type float struct {
+	t int64
+	v float64
+}
+
+// sent is a request and the source of its labels.
+type sent struct {
+	metrics []metric
+	parsed  int // how many label sets the router asked for
+	broken  map[int]error
+}
+
+var requestSeed = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+
+func (s *sent) request() *wire.WriteRequest {
+	in := &wire.WriteRequest{Labels: s}
+	for _, m := range s.metrics {
+		for _, f := range m.floats {
+			in.Timestamps = append(in.Timestamps, f.t)
+			in.Values = append(in.Values, f.v)
+		}
+		in.Series = append(in.Series, wire.RequestSeries{
+			Key:      wire.SeriesKey{Hi: maphash.String(requestSeed[0], m.labels.String()), Lo: maphash.String(requestSeed[1], m.labels.String())},
+			FloatEnd: uint32(len(in.Values)),
+		})
+	}
+	return in
+}
+
+func (s *sent) CanonicalLabels(dst []byte, i int) ([]byte, error) {
+	s.parsed++
+	if err := s.broken[i]; err != nil {
+		return dst, err
+	}
+	s.metrics[i].labels.Range(func(l labels.Label) { dst = wire.AppendLabel(dst, l.Name, l.Value) })
+	return dst, nil
+}
+
+// write appends metrics and returns the result and the source of labels.
+func (r *rig) write(t *testing.T, metrics ...metric) (wire.WriteResult, *sent, error) {
+	t.Helper()
+	s := &sent{metrics: metrics}
+	result, err := r.Append(t.Context(), r.tenant, s.request())
+	return result, s, err
+}
+
+func (r *rig) mustWrite(t *testing.T, metrics ...metric) *sent {
+	t.Helper()
+	_, s, err := r.write(t, metrics...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// read returns all float samples of the series that match, as "labels: t=v …"
+// lines with times relative to now in seconds.
+func (r *rig) read(t *testing.T, matchers ...*labels.Matcher) []string {
+	t.Helper()
+	q, err := r.Querier(t.Context(), r.tenant, math.MinInt64, math.MaxInt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	set := q.Select(t.Context(), true, nil, matchers...)
+	var lines []string
+	for set.Next() {
+		line := set.At().Labels().String() + ":"
+		it := set.At().Iterator(nil)
+		for it.Next() == chunkenc.ValFloat {
+			at, v := it.At()
+			line += fmt.Sprintf(" %d=%v", (at-now.UnixMilli())/1000, v)
+		}
+		if it.Err() != nil {
+			t.Fatal(it.Err())
+		}
+		lines = append(lines, line)
+	}
+	if set.Err() != nil {
+		t.Fatal(set.Err())
+	}
+	return lines
+}
+
+func named(name string) *labels.Matcher {
+	return labels.MustNewMatcher(labels.MatchEqual, "__name__", name)
+}
+
+// at returns a timestamp seconds after now.
+func at(seconds int64) int64 { return now.UnixMilli() + 1000*seconds }
+
+func expect(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Fatalf("read\n%q\nwant\n%q", got, want)
+	}
+}
