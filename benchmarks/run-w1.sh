@@ -21,6 +21,7 @@ http=127.0.0.1:$port
 admin=127.0.0.1:$((port + 1))
 tmp=$(mktemp -d "${DATA:-${TMPDIR:-/tmp}}/quorate-w1.XXXXXX")
 server=''
+measure=()
 trap stop_hard EXIT
 trap explain ERR
 
@@ -43,6 +44,7 @@ start_quorate() {
 	"$tmp/quorate" --data.dir "$tmp/data" --log.level warn \
 		--http.listen "$http" --admin.listen "$admin" >"$tmp/server.log" 2>&1 &
 	server=$!
+	measure=(--metrics "http://$http/metrics" --log-bytes-metric quorate_raft_entry_bytes_total)
 }
 
 start_prometheus() {
@@ -66,9 +68,8 @@ quorate | prometheus) "start_$SYSTEM" ;;
 esac
 go build -o "$tmp/" ./benchmarks/loadgen
 
-profile=()
 if [ -n "${PROFILE:-}" ]; then
-	profile=(--profile "http://$admin/debug/pprof/profile" --profile-out "$PROFILE")
+	measure+=(--profile "http://$admin/debug/pprof/profile" --profile-out "$PROFILE")
 fi
 "$tmp/loadgen" \
 	--url "http://$http/api/v1/write" \
@@ -76,7 +77,7 @@ fi
 	--read-back "http://$http/api/v1/query" \
 	--series "${SERIES:-100000}" --rounds "${ROUNDS:-100}" --rate "${RATE:-0}" \
 	--protocol "${PROTOCOL:-1.0}" --pid "$server" \
-	${profile[@]+"${profile[@]}"} "$@"
+	${measure[@]+"${measure[@]}"} "$@"
 echo "data directory: $(du -sk "$tmp/data" | cut -f1) KiB"
 
 # A drained stop is part of what is run: the server must exit with 0.

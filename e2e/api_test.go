@@ -30,10 +30,14 @@ func do(t *testing.T, req *http.Request) (status int, body []byte) {
 	return resp.StatusCode, body
 }
 
-// get fetches base+path?params.
+// get fetches base+path?params; without params base or path may have their own.
 func get(t *testing.T, base, path string, params url.Values) (status int, body []byte) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path+"?"+params.Encode(), nil)
+	target := base + path
+	if len(params) > 0 {
+		target += "?" + params.Encode()
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,7 +116,6 @@ func TestBadWritesAreToldWhatIsWrong(t *testing.T) {
 		"65 MiB declared":                 {request{body: declares(65 << 20)}, 413, []string{"67108864"}, ""},
 		"33 MiB on the wire":              {request{body: make([]byte, 33<<20)}, 413, []string{"33554432"}, ""},
 		"JSON":                            {request{body: []byte(`{}`), contentType: "application/json"}, 415, []string{"application/json"}, ""},
-		"no content type":                 {request{body: write1(t, good("untyped")), contentType: noHeader}, 415, nil, ""},
 		"an unknown message":              {request{body: []byte("x"), contentType: "application/x-protobuf;proto=a.B"}, 415, []string{"a.B"}, ""},
 		"gzip":                            {request{body: []byte("x"), encoding: "gzip"}, 415, []string{"gzip"}, ""},
 		"a wrong type with a broken body": {request{body: declares(1 << 40), contentType: "text/plain"}, 415, []string{"text/plain"}, ""},
@@ -125,6 +124,7 @@ func TestBadWritesAreToldWhatIsWrong(t *testing.T) {
 		"invalid UTF-8 in a value":  {request{body: write1(t, sample1(now, "__name__", "m", "a", "\xff"), good("beside_utf8"))}, 400, []string{"UTF-8"}, "beside_utf8"},
 		"invalid UTF-8 in a name":   {request{body: write1(t, sample1(now, "__name__", "m", "\xff", "a"), good("beside_utf8_name"))}, 400, []string{"UTF-8"}, "beside_utf8_name"},
 		"a label twice":             {request{body: write1(t, sample1(now, "__name__", "m", "a", "1", "a", "2"), good("beside_twice"))}, 400, []string{`"a"`}, "beside_twice"},
+		"unsorted labels":           {request{body: write1(t, sample1(now, "b", "1", "__name__", "m"), good("beside_unsorted"))}, 400, []string{"sorted", `"b"`}, "beside_unsorted"},
 		"an empty label name":       {request{body: write1(t, sample1(now, "", "x", "__name__", "m"), good("beside_empty"))}, 400, []string{"empty"}, "beside_empty"},
 		"no labels":                 {request{body: write1(t, sample1(now), good("beside_unlabelled"))}, 400, []string{"label"}, "beside_unlabelled"},
 		"no metric name":            {request{body: write1(t, sample1(now, "a", "b"), good("beside_nameless"))}, 400, []string{"__name__"}, "beside_nameless"},
@@ -190,18 +190,22 @@ func (s *server) ask(t *testing.T, path string, params url.Values) (status int, 
 func TestWhatIsOnlyUnusualIsWritten(t *testing.T) {
 	s := startServer(t, "multi_tenancy: {enabled: true}\n")
 	now := time.Now()
-	for name, series := range map[string]prompb.TimeSeries{
-		"unsorted":    sample1(now, "b", "1", "__name__", "unsorted", "a", "2"),
-		"empty_value": sample1(now, "__name__", "empty_value", "a", ""),
-		"utf8":        sample1(now, "__name__", "utf8", "größe.cm", "ö"),
-		"ahead":       sample1(now.Add(5*time.Minute), "__name__", "ahead"),
-		"yesterday":   sample1(now.Add(-24*time.Hour), "__name__", "yesterday"),
+	for name, c := range map[string]struct {
+		series      prompb.TimeSeries
+		contentType string
+	}{
+		"empty_value": {sample1(now, "__name__", "empty_value", "a", ""), ""},
+		"utf8":        {sample1(now, "__name__", "utf8", "größe.cm", "ö"), ""},
+		"ahead":       {sample1(now.Add(5*time.Minute), "__name__", "ahead"), ""},
+		"yesterday":   {sample1(now.Add(-24*time.Hour), "__name__", "yesterday"), ""},
+		// Prometheus takes a missing type for remote write 1.0, and so do we.
+		"untyped": {sample1(now, "__name__", "untyped"), noHeader},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if status, text := (request{body: write1(t, series)}).post(t, s); status/100 != 2 {
+			if status, text := (request{body: write1(t, c.series), contentType: c.contentType}).post(t, s); status/100 != 2 {
 				t.Fatalf("status %d: %s", status, text)
 			}
-			if !s.has(t, name, time.UnixMilli(series.Samples[0].Timestamp)) {
+			if !s.has(t, name, time.UnixMilli(c.series.Samples[0].Timestamp)) {
 				t.Error("it was not written")
 			}
 		})

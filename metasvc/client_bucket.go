@@ -54,7 +54,7 @@ func (c *Client) EnsureBucket(ctx context.Context, policy quorate.PolicyID, ts i
 
 // planBucket has the bucket that covers ts planned, unless it is there.
 func (c *Client) planBucket(ctx context.Context, policy quorate.PolicyID, ts int64) error {
-	// Placement and budget need the newest state (DESIGN §7).
+	// Placement and budget need the newest state.
 	if err := c.ConfirmMap(ctx); err != nil {
 		return err
 	}

@@ -82,7 +82,15 @@ func (c *Client) createTenant(ctx context.Context, name string) error {
 		return quorate.Errorf(quorate.Unavailable, "tenant %q: policy %q does not exist yet", name, c.cfg.DefaultPolicy)
 	}
 	var tenants int
-	c.machine.read(func(s *state) { tenants = len(s.tenants) })
+	var index uint64
+	c.machine.read(func(s *state) {
+		tenants, index = len(s.tenants), s.index
+		found = s.tenantByName[name] != nil
+	})
+	if found { // since the map's version
+		_, err := c.awaitVersion(ctx, index)
+		return err
+	}
 	if tenants >= c.cfg.MaxTenants {
 		return quorate.Errorf(quorate.Unavailable, "tenant %q would be one more than the %d there may be", name, c.cfg.MaxTenants)
 	}

@@ -299,23 +299,23 @@ func TestMapLeaseRunsFromTheSendOfAConfirmedRequest(t *testing.T) {
 		if !c.MapCurrent() {
 			t.Fatal("a client whose leader answers is not current")
 		}
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if !c.MapCurrent() {
 			t.Fatal("the lease was not renewed")
 		}
 		leader.set(func(l *fakeLeader) { l.leading = false })
-		time.Sleep(MapLease - renewEvery - time.Millisecond)
+		pass(MapLease - renewEvery - time.Millisecond)
 		if !c.MapCurrent() {
 			t.Fatal("the lease ended early")
 		}
-		time.Sleep(renewEvery + 2*time.Millisecond)
+		pass(renewEvery + 2*time.Millisecond)
 		if c.MapCurrent() {
 			t.Fatal("the lease outlived its leader")
 		}
 		// An answer that takes 4 s makes a lease that lasts 6 s more.
 		leader.set(func(l *fakeLeader) {
 			l.leading = true
-			l.onConfirm = func() { time.Sleep(4 * time.Second) }
+			l.onConfirm = func() { pass(4 * time.Second) }
 		})
 		if err := c.ConfirmMap(t.Context()); err != nil {
 			t.Fatal(err)
@@ -323,7 +323,7 @@ func TestMapLeaseRunsFromTheSendOfAConfirmedRequest(t *testing.T) {
 		leader.set(func(l *fakeLeader) { l.leading = false; l.onConfirm = nil })
 		left := time.Duration(0)
 		for ; c.MapCurrent(); left += 100 * time.Millisecond {
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 		}
 		if left > 6*time.Second {
 			t.Fatalf("a confirmation that took 4s made a lease that lasts %v more", left)

@@ -62,10 +62,13 @@ func (l *fakeLeader) Propose(ctx context.Context, command []byte) (any, error) {
 
 func (l *fakeLeader) ConfirmRead(ctx context.Context) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.onConfirm != nil {
-		l.onConfirm()
+	hook := l.onConfirm
+	l.mu.Unlock()
+	if hook != nil {
+		hook() // may wait, which a lock must not
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.failure(ctx)
 }
 
@@ -127,6 +130,9 @@ func (l *fakeLeader) must(t testing.TB, commands ...Command) (last any) {
 }
 
 var errDisk = errors.New("disk on fire")
+
+// pass lets virtual time pass, in a synctest bubble.
+func pass(d time.Duration) { <-time.NewTimer(d).C }
 
 // The cast of the tests.
 var testCluster = quorate.ClusterID{0xc1}

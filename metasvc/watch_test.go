@@ -128,7 +128,7 @@ func TestChangesOfOneEntryStayTogether(t *testing.T) {
 	for entry := range 3 {
 		var commands [][]byte
 		for k := range 2 {
-			commands = append(commands, EncodeCommand(CreateTenant{Name: fmt.Sprint("t", entry, k), Policy: 1}))
+			commands = append(commands, EncodeCommand(CreateTenant{Name: fmt.Sprintf("t%d-%d", entry, k), Policy: 1}))
 		}
 		if _, err := leader.applyLocked(commands...); err != nil {
 			t.Fatal(err)

@@ -59,14 +59,14 @@ func (s *store) failLate(err error) {
 	s.late = err
 }
 
-func (s *store) faults() (failure, late error, gate chan struct{}) {
+func (s *store) faults() (gate chan struct{}, late, failure error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failure, s.late, s.gate
+	return s.gate, s.late, s.failure
 }
 
 func (s *store) Querier(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (storage.Querier, error) {
-	failure, late, gate := s.faults()
+	gate, late, failure := s.faults()
 	if failure != nil {
 		return nil, failure
 	}
@@ -76,14 +76,14 @@ func (s *store) Querier(ctx context.Context, tenant quorate.TenantID, mint, maxt
 }
 
 func (s *store) ChunkQuerier(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (storage.ChunkQuerier, error) {
-	if failure, _, _ := s.faults(); failure != nil {
+	if _, _, failure := s.faults(); failure != nil {
 		return nil, failure
 	}
 	return s.Model.ChunkQuerier(ctx, tenant, mint, maxt)
 }
 
 func (s *store) ExemplarQuerier(ctx context.Context, tenant quorate.TenantID) (storage.ExemplarQuerier, error) {
-	if failure, _, _ := s.faults(); failure != nil {
+	if _, _, failure := s.faults(); failure != nil {
 		return nil, failure
 	}
 	q, err := s.Model.ExemplarQuerier(ctx, tenant)
@@ -92,14 +92,14 @@ func (s *store) ExemplarQuerier(ctx context.Context, tenant quorate.TenantID) (s
 }
 
 func (s *store) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, error) {
-	if failure, _, _ := s.faults(); failure != nil {
+	if _, _, failure := s.faults(); failure != nil {
 		return nil, failure
 	}
 	return s.Model.Metadata(ctx, tenant, family)
 }
 
 func (s *store) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error) {
-	if failure, _, _ := s.faults(); failure != nil {
+	if _, _, failure := s.faults(); failure != nil {
 		return nil, failure
 	}
 	return s.Model.Stats(ctx, tenant, label, limit)

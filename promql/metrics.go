@@ -10,7 +10,7 @@ import (
 )
 
 // metrics are the query edge's own. Those of Prometheus' engine and remote-read
-// handler (prometheus_engine_*, prometheus_api_remote_read_queries and others)
+// handler (prometheus_engine_* and prometheus_remote_read_handler_queries)
 // stand beside them on the same Registerer.
 type metrics struct {
 	requests *prometheus.CounterVec
@@ -53,6 +53,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 // instrument counts and times the requests of one endpoint.
 func (m *metrics) instrument(endpoint string, next http.HandlerFunc) http.HandlerFunc {
 	duration := m.duration.WithLabelValues(endpoint)
+	// A counter that is there from the start has a rate at its first request.
+	m.requests.WithLabelValues(endpoint, strconv.Itoa(http.StatusOK))
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		m.inFlight.Inc()

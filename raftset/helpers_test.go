@@ -130,7 +130,7 @@ func (l *ledger) all() []string {
 	return slices.Clone(l.lines)
 }
 
-// break_ sets faults under the lock.
+// with changes the ledger, or reads it, under its lock.
 func (l *ledger) with(change func(*ledger)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -260,10 +260,12 @@ func closeGroup(t testing.TB, g *Group) {
 // what a power cut would leave, had every write reached the disk.
 func crash(t testing.TB, dir string) string {
 	t.Helper()
-	to := t.TempDir()
-	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
+	var to string
+	// A file may be renamed between its listing and its copying.
+	testwait.Until(t, "a copy of the directory", func() error {
+		to = t.TempDir()
+		return os.CopyFS(to, os.DirFS(dir))
+	})
 	return to
 }
 

@@ -1,6 +1,7 @@
 package raftset
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -65,10 +66,12 @@ type files struct {
 }
 
 func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.ReplicaID) (o *files, err error) {
-	if err := checkFormed(dir, set, replica); err != nil {
+	if err := durable.RemoveTemporary(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotFormed
+	} else if err != nil {
 		return nil, err
 	}
-	if err := durable.RemoveTemporary(dir); err != nil {
+	if err := checkFormed(dir, set, replica); err != nil {
 		return nil, err
 	}
 	o = &files{}
@@ -314,9 +317,6 @@ func checkFormed(dir string, set quorate.ReplicaSetID, replica quorate.ReplicaID
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return ErrNotFormed
-	}
 	if err := checkUnborn(dir, set, replica); errors.Is(err, ErrFormedOtherwise) {
 		return damaged("the manifest is missing: %w", err)
 	} else if err != nil {
@@ -349,5 +349,5 @@ func checkQuarantine(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%w in %s: %w", ErrQuarantined, aside, err)
 	}
-	return fmt.Errorf("%w in %s: %s", ErrQuarantined, aside, reason)
+	return fmt.Errorf("%w in %s: %s", ErrQuarantined, aside, bytes.TrimSpace(reason))
 }

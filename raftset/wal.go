@@ -37,7 +37,7 @@ func WAL() LogStoreFactory { return openWAL }
 
 func openWAL(o LogOptions) (LogStore, error) {
 	if err := durable.RemoveTemporary(o.Dir); err != nil {
-		return nil, err
+		return nil, walError(o.Dir, err)
 	}
 	list := &segmentList{repair: true, search: !o.Clean}
 	w, err := wal.Open(o.Dir,

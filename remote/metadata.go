@@ -43,6 +43,9 @@ type metadataList struct {
 	// its numbers give it: the series of a family come one after the other.
 	recent [256]metadataTuple
 	used   bool // recent is not all zero
+	// lastMessage is a Metadata message of RW 2.0, lastRefs what it says.
+	lastMessage []byte
+	lastRefs    metadataRefs
 	// fresh holds the cache keys of what the cache did not know.
 	fresh []uint64
 }
@@ -52,6 +55,7 @@ func (l *metadataList) reset() {
 		l.recent, l.used = [256]metadataTuple{}, false
 	}
 	clear(l.items)
+	l.lastMessage, l.lastRefs = nil, metadataRefs{}
 	l.items, l.fresh = l.items[:0], l.fresh[:0]
 }
 
@@ -59,18 +63,18 @@ func (l *metadataList) reset() {
 // merged, as protobuf has it.
 func (r *metadataRefs) parse(b []byte) error {
 	for len(b) > 0 {
-		f, rest, ok := nextField(b)
-		if !ok {
+		f, num, n := nextField(b)
+		if n == 0 {
 			return errMalformed
 		}
-		b = rest
+		b = b[n:]
 		switch f.number {
 		case v2MetadataType:
-			r.kind = int32(f.num)
+			r.kind = int32(num)
 		case v2MetadataHelpRef:
-			r.help = uint32(f.num)
+			r.help = uint32(num)
 		case v2MetadataUnitRef:
-			r.unit = uint32(f.num)
+			r.unit = uint32(num)
 		default:
 			continue
 		}
@@ -79,6 +83,21 @@ func (r *metadataRefs) parse(b []byte) error {
 		}
 	}
 	return nil
+}
+
+// parse reads a series' Metadata message. Neighbours share theirs, to the
+// byte, which is cheaper to see than to parse.
+func (l *metadataList) parse(r *metadataRefs, b []byte) error {
+	if *r != (metadataRefs{}) { // came in parts
+		return r.parse(b)
+	}
+	if l.lastMessage != nil && bytes.Equal(b, l.lastMessage) {
+		*r = l.lastRefs
+		return nil
+	}
+	err := r.parse(b)
+	l.lastMessage, l.lastRefs = b, *r
+	return err
 }
 
 // text returns a symbol, or nothing for a ref that is not in the table.

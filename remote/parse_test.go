@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"encoding/binary"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -183,13 +185,13 @@ func shuffle(t *rapid.T, message []byte) []byte {
 	byNumber := map[int32][]byte{}
 	var order []int32
 	for rest := message; len(rest) > 0; {
-		f, after, ok := nextField(rest)
-		require.True(t, ok)
+		f, _, n := nextField(rest)
+		require.NotZero(t, n)
 		if _, seen := byNumber[f.number]; !seen {
 			order = append(order, f.number)
 		}
-		byNumber[f.number] = append(byNumber[f.number], rest[:len(rest)-len(after)]...)
-		rest = after
+		byNumber[f.number] = append(byNumber[f.number], rest[:n]...)
+		rest = rest[n:]
 	}
 	var out []byte
 	for _, n := range rapid.Permutation(order).Draw(t, "order") {
@@ -245,6 +247,67 @@ func TestWalkerOfV2ReadsWhatTheGeneratedCodeReads(t *testing.T) {
 	})
 }
 
+// lengthDelimited makes a length-delimited field of number and content.
+func lengthDelimited(number byte, content ...byte) []byte {
+	return append(binary.AppendUvarint([]byte{number<<3 | wireBytes}, uint64(len(content))), content...)
+}
+
+func labelV1(name, value string) []byte {
+	return lengthDelimited(v1SeriesLabels, append(lengthDelimited(v1LabelName, []byte(name)...), lengthDelimited(v1LabelValue, []byte(value)...)...)...)
+}
+
+func TestLabelsThatLieApartGiveTheKeyOfThoseThatStandTogether(t *testing.T) {
+	name, a, b := labelV1("__name__", "m"), labelV1("a", strings.Repeat("x", 300)), labelV1("b", "1")
+	sample := lengthDelimited(v1SeriesSamples, 0x10, 1)
+	unknown := []byte{15 << 3, 1}
+	q := testRequest(newHasher())
+	var keys []wire.SeriesKey
+	for _, parts := range [][][]byte{
+		{name, a, b, sample}, {name, sample, a, b}, {sample, name, a, unknown, b}, {name, unknown, a, sample, b, sample}, {name, b, a, sample},
+	} {
+		require.NoError(t, parseBody(q, version1, lengthDelimited(v1RequestSeries, slices.Concat(parts...)...)))
+		require.Len(t, q.Series, 1)
+		keys = append(keys, q.Series[0].Key)
+	}
+	require.Equal(t, keys[0], keys[1])
+	require.Equal(t, keys[0], keys[2])
+	require.Equal(t, keys[0], keys[3])
+	require.NotEqual(t, keys[0], keys[4], "another order is another key")
+}
+
+func TestKeysTellVersionsAndProcessesApart(t *testing.T) {
+	key := func(h *hasher, v version, body []byte) wire.SeriesKey {
+		q := testRequest(h)
+		require.NoError(t, parseBody(q, v, body))
+		return q.Series[0].Key
+	}
+	one, two := newHasher(), newHasher()
+	require.Equal(t, key(one, version1, exampleBodyV1(1)), key(one, version1, exampleBodyV1(1)))
+	require.Equal(t, key(one, version2, exampleBodyV2(1)), key(one, version2, exampleBodyV2(1)))
+	require.NotEqual(t, key(one, version1, exampleBodyV1(1)), key(one, version2, exampleBodyV2(1)))
+	require.NotEqual(t, key(one, version1, exampleBodyV1(1)), key(two, version1, exampleBodyV1(1)))
+	require.NotEqual(t, key(one, version2, exampleBodyV2(1)), key(two, version2, exampleBodyV2(1)))
+}
+
+func TestSymbolsMayMoveWithoutChangingAKey(t *testing.T) {
+	// The same series in two requests with other symbols before it.
+	q, h := testRequest(newHasher()), wire.SeriesKey{}
+	for i := range 300 {
+		b := newV2()
+		for j := range i {
+			b.symbols.Symbolize(strings.Repeat("s", j+1))
+		}
+		b.add(nil, "__name__", "m", "job", "a")
+		body, err := b.request().Marshal()
+		require.NoError(t, err)
+		require.NoError(t, parseBody(q, version2, body))
+		if i > 0 {
+			require.Equal(t, h, q.Series[0].Key, "after %d symbols", i)
+		}
+		h = q.Series[0].Key
+	}
+}
+
 func FuzzWriteV1(f *testing.F) {
 	fuzzWalker(f, version1, referenceV1, [][]byte{
 		exampleBodyV1(3), {}, {0x0a, 0}, {0x0a, 4, 0x12, 2, 0x10, 1}, {0x1a, 4, 0x12, 2, 'u', 'p'},
@@ -271,7 +334,7 @@ func fuzzWalker(f *testing.F, v version, reference func([]byte) (expected, error
 	f.Fuzz(func(t *testing.T, body []byte) {
 		q := testRequest(hasher)
 		want, err := reference(body)
-		if err == nil {
+		if err == nil && (v == version1 || !readsPastPacked(body)) {
 			requireSame(t, q, v, body, want, map[wire.SeriesKey]string{})
 			return
 		}
@@ -285,4 +348,36 @@ func fuzzWalker(f *testing.F, v version, reference func([]byte) (expected, error
 			t.Fatalf("%d rows of %d bytes", rows, len(body))
 		}
 	})
+}
+
+// readsPastPacked tells whether a labels_refs field ends inside a varint. The
+// generated code then reads on in the field behind it, which no protobuf
+// library does; such bodies are refused here.
+func readsPastPacked(body []byte) bool {
+	for _, series := range fieldsOf(body, v2RequestSeries) {
+		for _, message := range append(fieldsOf(series, v2SeriesExemplars), series) {
+			for _, packed := range fieldsOf(message, v2SeriesLabelsRefs) {
+				if n := len(packed); n > 0 && packed[n-1] >= 0x80 {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// fieldsOf returns a message's fields of one number.
+func fieldsOf(message []byte, number int32) [][]byte {
+	var fields [][]byte
+	for len(message) > 0 {
+		f, _, n := nextField(message)
+		if n == 0 {
+			break
+		}
+		if f.number == number && f.wire == wireBytes {
+			fields = append(fields, f.bytes)
+		}
+		message = message[n:]
+	}
+	return fields
 }

@@ -101,7 +101,7 @@ func (q *request) release() {
 	clear(q.Metadata)
 	clear(q.symbols)
 	clear(q.pairs[:cap(q.pairs)])
-	q.body = nil
+	q.body, q.metadata.lastMessage = nil, nil
 	q.refusals.first = ""
 	const keepRows, keepBytes = 64 << 10, 1 << 20
 	dropOutsized(&q.Series, keepRows)

@@ -36,11 +36,11 @@ const labelTag = v1SeriesLabels<<3 | wireBytes
 func (q *request) parseV1() (at int, err error) {
 	for rest := q.body; len(rest) > 0; {
 		at = len(q.body) - len(rest)
-		f, after, ok := nextField(rest)
-		if !ok {
+		f, _, n := nextField(rest)
+		if n == 0 {
 			return at, errMalformed
 		}
-		rest = after
+		rest = rest[n:]
 		if f.number != v1RequestSeries && f.number != v1RequestMetadata {
 			continue
 		}
@@ -68,46 +68,33 @@ func (q *request) addSeriesV1(m span) error {
 		return err
 	}
 	message, since, refusedRows := q.message(m), q.rows(), 0
-	labels, labelsEnd, gathering := []byte(nil), 0, false
+	var labels labelRun
 	for i := 0; i < len(message); {
 		start := i
+		// Nearly all there is: a run of labels of up to 127 bytes each.
+		for i+1 < len(message) && message[i] == labelTag && message[i+1] < 0x80 {
+			i += 2 + int(message[i+1])
+		}
 		var f field
-		if message[i] == labelTag && i+1 < len(message) && message[i+1] < 0x80 {
-			// A label of up to 127 bytes: by far the most common field.
-			f.number, f.wire = v1SeriesLabels, wireBytes
-			if i += 2 + int(message[i+1]); i > len(message) {
-				return errMalformed
-			}
+		if i > start {
+			f.number = v1SeriesLabels
 		} else {
-			after, ok := []byte(nil), false
-			if f, after, ok = nextField(message[i:]); !ok {
+			n := 0
+			if f, _, n = nextField(message[i:]); n == 0 {
 				return errMalformed
 			}
-			i = len(message) - len(after)
-		}
-		if f.number > v1SeriesHistograms {
-			continue
-		}
-		if f.wire != wireBytes {
-			return errMalformed
+			i += n
+			if f.number <= v1SeriesHistograms && f.wire != wireBytes {
+				return errMalformed
+			}
 		}
 		var err error
 		switch f.number {
 		case v1SeriesLabels:
-			switch {
-			case labels == nil:
-				labels = message[start:i]
-			case !gathering && start == labelsEnd:
-				labels = message[start-len(labels) : i]
-			case !gathering:
-				q.gathered = append(q.gathered[:0], labels...)
-				gathering = true
-				fallthrough
-			default:
-				q.gathered = append(q.gathered, message[start:i]...)
-				labels = q.gathered
+			if i > len(message) {
+				return errMalformed
 			}
-			labelsEnd = i
+			labels.add(q, message, start, i)
 		case v1SeriesSamples:
 			err = q.addSample(f.bytes)
 		case v1SeriesExemplars:
@@ -125,19 +112,46 @@ func (q *request) addSeriesV1(m span) error {
 		}
 		return nil
 	}
-	q.endSeries(q.hasher.labelBytes(labels), m)
+	q.endSeries(q.hasher.labelBytes(labels.bytes), m)
 	return nil
+}
+
+// labelRun is the bytes of a series' labels: a part of its message as long as
+// they stand together, else gathered in scratch space, so that equal labels
+// give equal bytes either way.
+type labelRun struct {
+	bytes     []byte
+	end       int // in the message
+	gathering bool
+}
+
+// add adds the labels at message[start:end].
+func (r *labelRun) add(q *request, message []byte, start, end int) {
+	switch {
+	case r.bytes == nil:
+		r.bytes = message[start:end]
+	case !r.gathering && start == r.end:
+		r.bytes = message[start-len(r.bytes) : end]
+	default:
+		if !r.gathering {
+			q.gathered = append(q.gathered[:0], r.bytes...)
+			r.gathering = true
+		}
+		q.gathered = append(q.gathered, message[start:end]...)
+		r.bytes = q.gathered
+	}
+	r.end = end
 }
 
 // pairsV1 appends the labels of a TimeSeries or Exemplar message, whose
 // repeated Label field has number 1 in both.
 func pairsV1(pairs []labelPair, message []byte) ([]labelPair, bool) {
 	for len(message) > 0 {
-		f, rest, ok := nextField(message)
-		if !ok {
+		f, _, n := nextField(message)
+		if n == 0 {
 			return pairs, false
 		}
-		message = rest
+		message = message[n:]
 		if f.number != v1SeriesLabels {
 			continue
 		}
@@ -155,10 +169,11 @@ func pairsV1(pairs []labelPair, message []byte) ([]labelPair, bool) {
 
 func parseLabelV1(b []byte) (p labelPair, ok bool) {
 	for len(b) > 0 {
-		var f field
-		if f, b, ok = nextField(b); !ok {
+		f, _, n := nextField(b)
+		if n == 0 {
 			return p, false
 		}
+		b = b[n:]
 		switch f.number {
 		case v1LabelName:
 			p.name = f.bytes
@@ -177,18 +192,19 @@ func parseLabelV1(b []byte) (p labelPair, ok bool) {
 func (q *request) addExemplarV1(m span, message []byte, refusedRows *int) error {
 	var e exemplarRow
 	for rest := message; len(rest) > 0; {
-		f, after, ok := nextField(rest)
-		if !ok {
+		f, num, n := nextField(rest)
+		if n == 0 {
 			return errMalformed
 		}
-		rest = after
+		rest = rest[n:]
+		ok := true
 		switch f.number {
 		case v1ExemplarLabels:
 			ok = f.wire == wireBytes
 		case v1ExemplarValue:
-			e.value, ok = math.Float64frombits(f.num), f.wire == wireFixed64
+			e.value, ok = math.Float64frombits(num), f.wire == wireFixed64
 		case v1ExemplarTimestamp:
-			e.timestamp, ok = int64(f.num), f.wire == wireVarint
+			e.timestamp, ok = int64(num), f.wire == wireVarint
 		}
 		if !ok {
 			return errMalformed
@@ -207,14 +223,15 @@ func (q *request) addMetadataV1(b []byte) error {
 	var item metadataItem
 	var kind int32
 	for len(b) > 0 {
-		f, rest, ok := nextField(b)
-		if !ok {
+		f, num, n := nextField(b)
+		if n == 0 {
 			return errMalformed
 		}
-		b = rest
+		b = b[n:]
+		ok := true
 		switch f.number {
 		case v1MetadataType:
-			kind, ok = int32(f.num), f.wire == wireVarint
+			kind, ok = int32(num), f.wire == wireVarint
 		case v1MetadataFamily:
 			item.family, ok = f.bytes, f.wire == wireBytes
 		case v1MetadataHelp:

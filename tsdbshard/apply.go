@@ -74,7 +74,7 @@ func (s *Shard) applyBounds(index uint64, commands [][]byte) ([]any, error) {
 	for k := range wanted {
 		results[k] = s.st.changeBounds(wanted[k])
 	}
-	s.st.applied = index
+	s.st.advance(index)
 	return results, nil
 }
 
@@ -103,7 +103,7 @@ func (s *Shard) applyWrites(index uint64, commands [][]byte) ([]any, error) {
 		counts.outOfOrder += w.outOfOrder
 		results[k] = &w.result
 	}
-	s.st.applied = index
+	s.st.advance(index)
 	s.setMemcacheBytes(s.st.memcacheBytes())
 	counts.addTo(s.metrics)
 	s.metrics.series.Add(float64(s.st.table.next - before))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
@@ -301,10 +300,4 @@ func spansFit(spans []histogram.Span, buckets int) bool {
 		need += uint64(s.Length)
 	}
 	return need == uint64(buckets)
-}
-
-// isStaleHistogram tells whether a histogram is a stale marker, of which
-// chunks keep nothing but that.
-func isStaleHistogram(h *histogram.Histogram, fh *histogram.FloatHistogram) bool {
-	return h != nil && value.IsStaleNaN(h.Sum) || fh != nil && value.IsStaleNaN(fh.Sum)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/quorate/quorate/internal/durable"
 )
 
-var errIndexBehind = errors.New("the manifest's index is behind the state")
+var errWrongIndex = errors.New("the manifest's index is not that of the frozen state")
 
 // frozenState is the shard as it was at a Freeze. It satisfies quorate.Frozen.
 type frozenState struct {
@@ -44,6 +44,7 @@ func (s *Shard) Freeze() (quorate.Frozen, error) {
 	defer s.mu.Unlock()
 	st := s.st
 	s.generation++
+	st.afterFreeze = 0
 	if st.live.dirty {
 		st.frozen = append(slices.Clip(st.frozen), st.live)
 		st.live = &memcache{epoch: st.epoch}
@@ -74,6 +75,24 @@ func (f *frozenState) checkVoid() error {
 	return nil
 }
 
+// checkIndex tells whether the frozen state is to be persisted under an index:
+// it is not void, and a manifest with that index would claim just the entries
+// that it holds. One that claimed more would lose them at the next start.
+func (f *frozenState) checkIndex(index uint64) error {
+	f.shard.mu.RLock()
+	defer f.shard.mu.RUnlock()
+	after := f.st.afterFreeze
+	switch {
+	case f.generation != f.shard.generation:
+		return ErrVoid
+	case index < f.applied || after != 0 && index >= after:
+		return fmt.Errorf("%w: entry %d was the last before the freeze, %d the first after (0: none)", errWrongIndex, f.applied, after)
+	case index <= f.src.lo && !f.src.empty():
+		return fmt.Errorf("%w: the last manifest is at %d", errWrongIndex, f.src.lo)
+	}
+	return nil
+}
+
 // Persist writes one flush file with everything that is in none yet, fsyncs
 // it, and returns the payload of the manifest that names it.
 func (f *frozenState) Persist(ctx context.Context, index uint64) ([]byte, error) {
@@ -89,15 +108,12 @@ func (f *frozenState) Persist(ctx context.Context, index uint64) ([]byte, error)
 }
 
 func (f *frozenState) persist(ctx context.Context, index uint64) ([]byte, error) {
-	if index < f.applied || index <= f.src.lo && !f.src.empty() {
-		return nil, fmt.Errorf("%w: it applied entry %d, the last manifest is at %d", errIndexBehind, f.applied, f.src.lo)
+	if err := f.checkIndex(index); err != nil {
+		return nil, err
 	}
 	f.index = index
 	m := f.base
 	if f.src.empty() {
-		if err := f.checkVoid(); err != nil {
-			return nil, err
-		}
 		return m.append(nil), nil
 	}
 	f.src.hi = index

@@ -24,7 +24,7 @@ func loadFlushFile(r io.Reader, set quorate.ReplicaSetID, want *fileEntry, st *s
 	l := &fileLoader{
 		st:    st,
 		block: &block{lo: want.lo, hi: want.hi},
-		pages: pageReader{r: bufio.NewReaderSize(r, 256<<10)},
+		pages: pageReader{r: bufio.NewReaderSize(r, 64<<10)},
 		found: fileEntry{lo: want.lo, hi: want.hi, sha256: want.sha256, mint: 1, maxt: 0},
 	}
 	if err := l.header(set); err != nil {

@@ -26,7 +26,10 @@ type state struct {
 	// manifestIndex is the index of the manifest in force, from which the next
 	// file's interval starts.
 	manifestIndex uint64
-	table         *table
+	// afterFreeze is the index of the first entry applied since the last
+	// Freeze, 0 if there was none.
+	afterFreeze uint64
+	table       *table
 
 	live   *memcache
 	frozen []*memcache // in log order; replaced, never changed in place
@@ -139,6 +142,14 @@ func (st *state) setMetadata(tn *tenant, m wire.Metadata) bool {
 	}
 	tn.info.metadata[m.Family] = m
 	return true
+}
+
+// advance notes that an entry was applied.
+func (st *state) advance(index uint64) {
+	st.applied = index
+	if st.afterFreeze == 0 {
+		st.afterFreeze = index
+	}
 }
 
 // memcacheBytes is the memory of the samples that are in no file.

@@ -22,7 +22,7 @@ func NoSleep(t *Tree) []Problem {
 			}
 			if x, ok := sel.X.(*ast.Ident); ok && x.Name == clock {
 				problems = append(problems, Problem{f.Path, t.line(sel.Pos()),
-					"time.Sleep; wait for the event itself with a channel or a timer in a select, in tests poll with internal/testwait or use testing/synctest"})
+					"time.Sleep; wait for the event itself with a channel or a timer in a select, in tests poll with internal/testwait, or let the time of a testing/synctest bubble pass with <-time.NewTimer(d).C"})
 			}
 			return true
 		})

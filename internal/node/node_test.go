@@ -17,6 +17,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/prometheus/prompb"
 
 	"github.com/quorate/quorate/internal/config"
@@ -39,10 +40,12 @@ func startNode(t *testing.T, s config.Config) *Node {
 // startNodeAt starts a node with a clock of its own and waits until it is ready.
 func startNodeAt(t *testing.T, s config.Config, now func() time.Time) *Node {
 	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n, err := Start(t.Context(), s, Options{
 		Version:  "test",
 		Logger:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Registry: prometheus.NewPedanticRegistry(),
+		Registry: registry,
 		Now:      now,
 	})
 	if err != nil {
@@ -120,6 +123,16 @@ func (n *Node) query(t *testing.T, tenant, expression string, at int64) []string
 	return lines
 }
 
+// flushAll flushes every shard.
+func (n *Node) flushAll(t *testing.T) {
+	t.Helper()
+	for _, r := range n.replicas.open.All() {
+		if err := r.Group().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func sortedKeys(m map[string]string) []string {
 	return slices.Sorted(maps.Keys(m))
 }
@@ -146,11 +159,7 @@ func TestWhatIsWrittenIsReadBackAlsoAfterARestart(t *testing.T) {
 		if got := n.query(t, "", "count_over_time(m[1m])", now); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("after restart %d: got %v, want %v", round, got, want)
 		}
-		for _, r := range n.replicas.open.All() { // the second restart is from a flush
-			if err := r.Group().Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
+		n.flushAll(t) // the second restart is from files
 	}
 }
 

@@ -118,13 +118,13 @@ func (d *Decoder) Decode(data []byte) (*Entry, error) {
 	if data[4]&entryFlagS2 != 0 {
 		n, err := s2.DecodedLen(payload)
 		if err != nil || n > MaxEntryBytes {
-			return nil, fmt.Errorf("%w: entry payload declares %d decoded bytes (limit %d): %v", ErrCorrupt, n, MaxEntryBytes, err)
+			return nil, fmt.Errorf("%w: entry payload declares %d decoded bytes (limit %d): %w", ErrCorrupt, n, MaxEntryBytes, err)
 		}
 		if cap(d.payload) < n {
 			d.payload = make([]byte, n)
 		}
 		if payload, err = s2.Decode(d.payload[:cap(d.payload)], payload); err != nil {
-			return nil, fmt.Errorf("%w: entry payload: %v", ErrCorrupt, err)
+			return nil, fmt.Errorf("%w: entry payload: %w", ErrCorrupt, err)
 		}
 	}
 	d.entry.Kind = Kind(data[3])

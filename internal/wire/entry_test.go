@@ -154,17 +154,17 @@ func TestEntryDecodeRefuses(t *testing.T) {
 		data []byte
 		want error
 	}{
-		"nothing":                           {nil, ErrCorrupt},
-		"another magic":                     {seal([5]byte{'Q', 'F', 1, 1, 0}, 0), ErrCorrupt},
-		"a newer version":                   {seal([5]byte{'Q', 'E', 2, 1, 0}, 0), ErrUnknownVersion},
-		"kind 0":                            {seal([5]byte{'Q', 'E', 1, 0, 0}, 0), ErrUnknownKind},
-		"a newer kind":                      {seal([5]byte{'Q', 'E', 1, 7, 0}, 0), ErrUnknownKind},
-		"unknown flags":                     {seal([5]byte{'Q', 'E', 1, 1, 2}, 0), ErrCorrupt},
-		"a command past the end":            {seal([5]byte{'Q', 'E', 1, 1, 0}, 1, 5, 'x'), ErrCorrupt},
-		"more commands than bytes":          {seal([5]byte{'Q', 'E', 1, 1, 0}, 100, 0), ErrCorrupt},
-		"bytes after the commands":          {seal([5]byte{'Q', 'E', 1, 1, 0}, 1, 1, 'x', 'y'), ErrCorrupt},
-		"a payload that declares 4 GiB":     {seal([5]byte{'Q', 'E', 1, 1, 1}, 0xff, 0xff, 0xff, 0xff, 0x0f), ErrCorrupt},
-		"a payload that declares a GiB":     {seal([5]byte{'Q', 'E', 1, 1, 1}, 0x80, 0x80, 0x80, 0x80, 0x04), ErrCorrupt},
+		"nothing":                            {nil, ErrCorrupt},
+		"another magic":                      {seal([5]byte{'Q', 'F', 1, 1, 0}, 0), ErrCorrupt},
+		"a newer version":                    {seal([5]byte{'Q', 'E', 2, 1, 0}, 0), ErrUnknownVersion},
+		"kind 0":                             {seal([5]byte{'Q', 'E', 1, 0, 0}, 0), ErrUnknownKind},
+		"a newer kind":                       {seal([5]byte{'Q', 'E', 1, 7, 0}, 0), ErrUnknownKind},
+		"unknown flags":                      {seal([5]byte{'Q', 'E', 1, 1, 2}, 0), ErrCorrupt},
+		"a command past the end":             {seal([5]byte{'Q', 'E', 1, 1, 0}, 1, 5, 'x'), ErrCorrupt},
+		"more commands than bytes":           {seal([5]byte{'Q', 'E', 1, 1, 0}, 100, 0), ErrCorrupt},
+		"bytes after the commands":           {seal([5]byte{'Q', 'E', 1, 1, 0}, 1, 1, 'x', 'y'), ErrCorrupt},
+		"a payload that declares 4 GiB":      {seal([5]byte{'Q', 'E', 1, 1, 1}, 0xff, 0xff, 0xff, 0xff, 0x0f), ErrCorrupt},
+		"a payload that declares a GiB":      {seal([5]byte{'Q', 'E', 1, 1, 1}, 0x80, 0x80, 0x80, 0x80, 0x04), ErrCorrupt},
 		"a payload that does not decompress": {seal([5]byte{'Q', 'E', 1, 1, 1}, 9, 1, 2, 3), ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,82 @@
+package raftset
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// faults make the log of testSet fail, and that of no other set.
+type faults struct {
+	inner LogStoreFactory
+
+	mu        sync.Mutex
+	storeErr  error
+	getErr    error
+	goodGets  int // reads that succeed before getErr
+	deleteErr error
+	stall     chan struct{} // appends wait until it is closed
+}
+
+func (f *faults) with(change func(*faults)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *faults) open(o LogOptions) (LogStore, error) {
+	s, err := f.inner(o)
+	if err != nil || !strings.Contains(o.Dir, "/7-3/") {
+		return s, err
+	}
+	return &faultyLog{LogStore: s, faults: f}, nil
+}
+
+type faultyLog struct {
+	LogStore
+	faults *faults
+}
+
+func (s *faultyLog) IsMonotonic() bool { return s.LogStore.(raft.MonotonicLogStore).IsMonotonic() }
+
+func (f *faults) get() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.goodGets > 0 {
+		f.goodGets--
+		return nil
+	}
+	return f.getErr
+}
+
+func (s *faultyLog) now() (storeErr, deleteErr error, stall chan struct{}) {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	return s.faults.storeErr, s.faults.deleteErr, s.faults.stall
+}
+
+func (s *faultyLog) GetLog(index uint64, l *raft.Log) error {
+	if err := s.faults.get(); err != nil {
+		return err
+	}
+	return s.LogStore.GetLog(index, l)
+}
+
+func (s *faultyLog) StoreLogs(logs []*raft.Log) error {
+	err, _, stall := s.now()
+	if stall != nil {
+		<-stall
+	}
+	if err != nil {
+		return err
+	}
+	return s.LogStore.StoreLogs(logs)
+}
+
+func (s *faultyLog) DeleteRange(from, to uint64) error {
+	if _, err, _ := s.now(); err != nil {
+		return err
+	}
+	return s.LogStore.DeleteRange(from, to)
+}

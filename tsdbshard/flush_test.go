@@ -1,0 +1,357 @@
+package tsdbshard
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorate/quorate/internal/wire"
+)
+
+// everything is a batch with a row of each kind.
+func everything(t int64) *wire.Batch {
+	b := batchOf(1, 1).floatWithStart(metricA(), t, 1, float64(t)).float(metricB(), t, 2).
+		exemplar(metricA(), t, 1, canonical("trace_id", fmt.Sprint(t))).metadata("a", "counter", "", fmt.Sprint(t))
+	for i, h := range testHistograms() {
+		b.histogram(canonical("__name__", "h", "i", fmt.Sprint(i)), t, 0, h.h, h.fh)
+	}
+	return &b.Batch
+}
+
+func fileNames(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	names := []string{}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(to, 0o700))
+	require.NoError(t, os.CopyFS(to, os.DirFS(from)))
+}
+
+// TestKilledAtAnyPointOfAFlush opens the shard from every directory that a
+// crash can leave behind while a second flush is under way, with the manifest
+// that is in force at that point.
+func TestKilledAtAnyPointOfAFlush(t *testing.T) {
+	dir := tempDir(t)
+	r := newRig(t, dir, openRange(0, 100))
+	r.write(everything(1))
+	r.flush()
+	r.write(everything(2))
+	oldPayload, oldManifest := r.payload, r.manifest
+	want := r.dumpNow(1)
+	before := tempDir(t)
+	copyDir(t, dir, before)
+
+	f := r.freeze()
+	payload := r.persist(f, r.index)
+	name := flushFileName(oldManifest, r.index)
+	written, err := os.ReadFile(filepath.Join(dir, name))
+	require.NoError(t, err)
+
+	check := func(says string, state string, payload []byte, manifest uint64, wantFiles []string) {
+		t.Run(says, func(t *testing.T) {
+			crashed := &rig{t: t, dir: state, index: r.index, log: r.log, results: r.results, payload: payload, manifest: manifest}
+			crashed.open()
+			crashed.replay()
+			require.Equal(t, want, crashed.dumpNow(1))
+			require.Equal(t, wantFiles, fileNames(t, state))
+			crashed.write(everything(3))
+			crashed.flush()
+			crashed.reopen()
+			require.Equal(t, crashed.dumpNow(1)[1].samples[labelsOf(metricA()).String()][3], float(1, 3))
+			require.NoError(t, crashed.shard.Close())
+		})
+	}
+	oldFile := flushFileName(1, oldManifest)
+	for _, cut := range []int{0, 1, pageHeadBytes, len(written) / 2, len(written) - 1, len(written)} {
+		state := tempDir(t)
+		copyDir(t, before, state)
+		require.NoError(t, os.WriteFile(filepath.Join(state, name+".tmp"), written[:cut], 0o600))
+		check(fmt.Sprintf("after %d of %d bytes", cut, len(written)), state, oldPayload, oldManifest, []string{oldFile})
+	}
+	state := tempDir(t)
+	copyDir(t, dir, state)
+	check("after the rename, before the manifest", state, oldPayload, oldManifest, []string{oldFile})
+	state = tempDir(t)
+	copyDir(t, dir, state)
+	check("after the manifest", state, payload, r.index, []string{oldFile, name})
+}
+
+func TestOpenSweepsOnlyFlushFilesThatTheManifestDoesNotName(t *testing.T) {
+	dir := tempDir(t)
+	r := newRig(t, dir, openRange(0, 100))
+	r.write(everything(1))
+	r.flush()
+	named := flushFileName(1, 2)
+	for _, name := range []string{flushFileName(2, 9), "flush-2-9.qff", "notes.txt", "x.tmp"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(dir, flushFileName(3, 4)), 0o700))
+	r.reopen()
+	require.Equal(t, []string{named, flushFileName(3, 4), "flush-2-9.qff", "notes.txt"}, fileNames(t, dir))
+}
+
+// TestDamageOfAFlushFileIsFound flips every bit of a file and cuts it at every
+// length: each must be found, and the error must say on which page.
+func TestDamageOfAFlushFileIsFound(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(everything(1))
+	r.flush()
+	path := filepath.Join(r.dir, flushFileName(1, 2))
+	good, err := os.ReadFile(path)
+	require.NoError(t, err)
+	m, err := decodeManifest(r.payload)
+	require.NoError(t, err)
+	require.EqualValues(t, len(good), m.files[0].bytes)
+	load := func(data []byte) error {
+		st := &state{table: newTable(), live: &memcache{}}
+		return loadFlushFile(bytes.NewReader(data), testSet, &m.files[0], st)
+	}
+	require.NoError(t, load(good))
+	for i := range good {
+		for bit := range 8 {
+			bad := slices.Clone(good)
+			bad[i] ^= 1 << bit
+			err := load(bad)
+			require.ErrorIs(t, err, ErrDamaged, "bit %d of byte %d of %d", bit, i, len(good))
+			require.ErrorContains(t, err, "page ")
+		}
+	}
+	for n := range good {
+		require.ErrorIs(t, load(good[:n]), ErrDamaged, "cut to %d bytes of %d", n, len(good))
+	}
+	require.ErrorIs(t, load(append(slices.Clone(good), 0)), ErrDamaged)
+
+	good[len(good)/2] ^= 1
+	require.NoError(t, os.WriteFile(path, good, 0o600))
+	_, err = loadState(t.Context(), r.dir, testSet, r.payload, r.manifest)
+	require.ErrorIs(t, err, ErrDamaged)
+	require.ErrorContains(t, err, path)
+	require.NoError(t, os.Remove(path))
+	_, err = loadState(t.Context(), r.dir, testSet, r.payload, r.manifest)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func TestAFileOfAnotherPlaceIsRefused(t *testing.T) {
+	write := func(value float64) (*rig, []byte) {
+		r := newRig(t, tempDir(t), openRange(0, 100))
+		r.write(oneFloat(1, value))
+		r.flush()
+		data, err := os.ReadFile(filepath.Join(r.dir, flushFileName(1, 2)))
+		require.NoError(t, err)
+		return r, data
+	}
+	r, good := write(1)
+	_, other := write(2)
+	path := filepath.Join(r.dir, flushFileName(1, 2))
+
+	require.NoError(t, os.WriteFile(path, other, 0o600))
+	_, err := loadState(t.Context(), r.dir, testSet, r.payload, r.manifest)
+	require.ErrorIs(t, err, ErrDamaged, "a sound file that is not the one the manifest names")
+
+	require.NoError(t, os.WriteFile(path, good, 0o600))
+	_, err = loadState(t.Context(), r.dir, testSet+1, r.payload, r.manifest)
+	require.ErrorIs(t, err, ErrDamaged, "a file of another set")
+	_, err = loadState(t.Context(), r.dir, testSet, r.payload, r.manifest-1)
+	require.ErrorIs(t, err, ErrDamaged, "a file that ends after the manifest")
+}
+
+func TestEveryBitOfAManifestIsChecked(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(everything(1))
+	r.flush()
+	for i := range r.payload {
+		for bit := range 8 {
+			bad := append([]byte(nil), r.payload...)
+			bad[i] ^= 1 << bit
+			_, err := decodeManifest(bad)
+			require.ErrorIs(t, err, ErrDamaged, "bit %d of byte %d", bit, i)
+		}
+	}
+}
+
+func TestDiscardedStateIsWrittenByTheNextFlush(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(everything(1))
+	f := r.freeze()
+	r.persist(f, r.index)
+	f.Discard()
+	r.write(everything(2))
+	want := r.dumpNow(1)
+	require.Len(t, r.shard.st.frozen, 1)
+	r.flush()
+	require.Empty(t, r.shard.st.frozen)
+	require.Zero(t, r.shard.MemcacheBytes())
+	require.Equal(t, []string{flushFileName(1, 2), flushFileName(1, 3)}, fileNames(t, r.dir), "a discarded file stays until the next open")
+	require.Equal(t, want, r.dumpNow(1))
+	r.reopen()
+	require.Equal(t, want, r.dumpNow(1))
+	require.Equal(t, []string{flushFileName(1, 3)}, fileNames(t, r.dir))
+}
+
+func TestFailedPersistKeepsTheState(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(everything(1))
+	want := r.dumpNow(1)
+	f := r.freeze()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := f.Persist(canceled, r.index)
+	require.ErrorIs(t, err, context.Canceled)
+	f.Discard()
+
+	require.NoError(t, os.RemoveAll(r.dir))
+	f = r.freeze()
+	_, err = f.Persist(t.Context(), r.index)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	f.Discard()
+	require.Equal(t, want, r.dumpNow(1))
+
+	require.NoError(t, os.Mkdir(r.dir, 0o700))
+	r.flush()
+	r.reopen()
+	require.Equal(t, want, r.dumpNow(1))
+}
+
+func TestPersistRefusesAnIndexThatIsNotTheFrozenStates(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(everything(1))
+	f := r.freeze()
+	_, err := f.Persist(t.Context(), r.index-1)
+	require.ErrorIs(t, err, errWrongIndex, "entries that are in the file would be replayed")
+	r.index += 5 // barriers
+	r.write(everything(2))
+	_, err = f.Persist(t.Context(), r.index)
+	require.ErrorIs(t, err, errWrongIndex, "an entry that is not in the file would be lost")
+	payload, err := f.Persist(t.Context(), r.index-1)
+	require.NoError(t, err, "an index past barriers is right")
+	r.publish(f, payload, r.index-1)
+	want := r.dumpNow(1)
+	r.reopen()
+	require.Equal(t, want, r.dumpNow(1))
+}
+
+// TestRestoreVoidsARunningPersist restores while a Persist is between two of
+// its checks; the persist must give up and publish no file.
+func TestRestoreVoidsARunningPersist(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(everything(1))
+	f := r.freeze().(*frozenState)
+	running, goOn := make(chan struct{}), make(chan struct{})
+	once := false
+	check := f.src.check
+	f.src.check = func() error {
+		if !once {
+			once = true
+			close(running)
+			<-goOn
+		}
+		return check()
+	}
+	failed := make(chan error)
+	go func() {
+		_, err := f.Persist(context.Background(), 2)
+		failed <- err
+	}()
+	<-running
+	restored := make(chan error)
+	go func() { restored <- r.shard.Restore(context.Background(), GenesisPayload(openRange(0, 50)), 9) }()
+	// Restore voids the persist before it waits for it.
+	for !errors.Is(check(), ErrVoid) {
+	}
+	close(goOn)
+	require.ErrorIs(t, <-failed, ErrVoid)
+	require.NoError(t, <-restored)
+	f.Published()
+	require.Equal(t, openRange(0, 50), r.shard.Bounds())
+	require.Empty(t, r.shard.st.files)
+	require.Empty(t, fileNames(t, r.dir))
+	_, err := f.Persist(context.Background(), 2)
+	require.ErrorIs(t, err, ErrVoid)
+}
+
+func TestALaterFreezeVoidsTheOneBefore(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(everything(1))
+	first := r.freeze()
+	payload := r.persist(first, r.index)
+	r.write(everything(2))
+	second := r.freeze()
+	// raftset published the first after all; a crash now must be sound too.
+	r.publish(first, payload, 2)
+	want := r.dumpNow(1)
+	crash := &rig{t: t, dir: tempDir(t), index: r.index, log: r.log, results: r.results, payload: r.payload, manifest: r.manifest}
+	copyDir(t, r.dir, crash.dir)
+	crash.open()
+	crash.replay()
+	require.Equal(t, want, crash.dumpNow(1))
+	r.publish(second, r.persist(second, r.index), r.index)
+	r.reopen()
+	require.Equal(t, want, r.dumpNow(1))
+}
+
+func TestNothingToWriteMakesNoFile(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.flush()
+	require.Empty(t, fileNames(t, r.dir))
+	r.write(oneFloat(1, 1))
+	r.flush()
+	r.write(oneFloat(1, 1)) // a duplicate changes nothing
+	r.flush()
+	require.Len(t, fileNames(t, r.dir), 1)
+	r.reopen()
+	require.Equal(t, map[int64]string{1: float(0, 1)}, r.samplesOfA())
+}
+
+// TestFlushFilesAreDeterministic writes one interval on two replicas, of which
+// one failed to flush in between and had a view open all the time.
+func TestFlushFilesAreDeterministic(t *testing.T) {
+	a, b := newRig(t, tempDir(t), openRange(0, 1000)), newRig(t, tempDir(t), openRange(0, 1000))
+	v := b.shard.View()
+	defer v.Close()
+	for i := range int64(50) {
+		a.write(everything(2 * i))
+		a.write(everything(i)) // late ones too
+		b.write(everything(2 * i))
+		b.write(everything(i))
+	}
+	a.flush()
+	b.flush()
+	require.Equal(t, a.payload, b.payload, "the manifests, with the SHA-256 of the file")
+}
+
+func TestCloseIsFinal(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(everything(1))
+	f := r.freeze()
+	require.NoError(t, r.shard.Close())
+	require.NoError(t, r.shard.Close())
+	_, err := f.Persist(t.Context(), r.index)
+	require.ErrorIs(t, err, ErrVoid)
+	f.Published()
+	_, err = r.shard.ApplyBatch(nil)
+	require.ErrorIs(t, err, errClosed)
+	v := r.shard.View()
+	require.Empty(t, querySamples(t, v.Tenant(1), 0, 100, matchAll()))
+	v.Close()
+}
+
+func TestConfigNeedsADirectory(t *testing.T) {
+	_, err := New(Config{})
+	require.Error(t, err)
+}

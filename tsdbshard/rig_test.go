@@ -1,0 +1,518 @@
+package tsdbshard
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
+)
+
+const testSet quorate.ReplicaSetID = 7
+
+// failer is what *testing.T and *rapid.T have in common.
+type failer interface {
+	require.TestingT
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// rig is a shard with the log and the manifest that raftset would keep for it.
+type rig struct {
+	t     failer
+	dir   string
+	shard *Shard
+
+	index   uint64
+	log     []quorate.LogEntry
+	results [][]any // of log
+
+	payload  []byte // of the manifest in force
+	manifest uint64 // its index
+}
+
+func openRange(start, end int64) quorate.Bounds {
+	return quorate.Bounds{Version: 1, Range: quorate.TimeRange{Start: start, End: end}, State: quorate.SetOpen}
+}
+
+func newRig(t failer, dir string, b quorate.Bounds) *rig {
+	r := &rig{t: t, dir: dir, index: 1, payload: GenesisPayload(b), manifest: 1}
+	r.open()
+	return r
+}
+
+func (r *rig) open() {
+	r.t.Helper()
+	s, err := New(Config{Dir: r.dir, Set: testSet})
+	require.NoError(r.t, err)
+	require.NoError(r.t, s.Open(context.Background(), r.payload, r.manifest))
+	r.shard = s
+}
+
+// reopen closes the shard, opens it from the manifest and replays the log,
+// whose results must be what they were the first time.
+func (r *rig) reopen() {
+	r.t.Helper()
+	require.NoError(r.t, r.shard.Close())
+	r.open()
+	r.replay()
+}
+
+func (r *rig) replay() {
+	r.t.Helper()
+	for i, e := range r.log {
+		got, err := r.shard.ApplyBatch([]quorate.LogEntry{e})
+		require.NoError(r.t, err)
+		if e.Index <= r.manifest {
+			require.Equal(r.t, [][]any{nil}, got, "entry %d is in the files", e.Index)
+			continue
+		}
+		require.Equal(r.t, r.results[i], got[0], "results of entry %d when replayed", e.Index)
+	}
+}
+
+// restore installs the manifest in force as a snapshot and replays the log.
+func (r *rig) restore() {
+	r.t.Helper()
+	require.NoError(r.t, r.shard.Restore(context.Background(), r.payload, r.manifest))
+	r.replay()
+}
+
+func (r *rig) apply(kind wire.Kind, commands ...[]byte) []any {
+	r.t.Helper()
+	r.index++
+	var enc wire.Encoder
+	e := quorate.LogEntry{Index: r.index, Term: 1, Data: enc.Append(nil, kind, commands...)}
+	results, err := r.shard.ApplyBatch([]quorate.LogEntry{e})
+	require.NoError(r.t, err)
+	require.Len(r.t, results, 1)
+	r.log = append(r.log, e)
+	r.results = append(r.results, results[0])
+	return results[0]
+}
+
+func (r *rig) write(batches ...*wire.Batch) []*wire.BatchResult {
+	r.t.Helper()
+	commands := make([][]byte, len(batches))
+	for i, b := range batches {
+		commands[i] = b.Append(nil)
+	}
+	results := make([]*wire.BatchResult, len(batches))
+	for i, res := range r.apply(wire.KindWrite, commands...) {
+		results[i] = res.(*wire.BatchResult)
+	}
+	return results
+}
+
+func (r *rig) freeze() quorate.Frozen {
+	r.t.Helper()
+	f, err := r.shard.Freeze()
+	require.NoError(r.t, err)
+	return f
+}
+
+// persist persists at an index, that of the last entry before the freeze.
+func (r *rig) persist(f quorate.Frozen, index uint64) []byte {
+	r.t.Helper()
+	payload, err := f.Persist(context.Background(), index)
+	require.NoError(r.t, err)
+	return payload
+}
+
+// publish makes a payload the manifest in force.
+func (r *rig) publish(f quorate.Frozen, payload []byte, index uint64) {
+	r.payload, r.manifest = payload, index
+	f.Published()
+}
+
+func (r *rig) flush() {
+	r.t.Helper()
+	f := r.freeze()
+	r.publish(f, r.persist(f, r.index), r.index)
+}
+
+// canonical encodes labels given as name, value, name, value...
+func canonical(pairs ...string) []byte {
+	var dst []byte
+	for i := 0; i < len(pairs); i += 2 {
+		dst = wire.AppendLabel(dst, pairs[i], pairs[i+1])
+	}
+	return dst
+}
+
+// batchOf starts a batch.
+func batchOf(tenant quorate.TenantID, version quorate.BoundsVersion) *batchBuilder {
+	b := &batchBuilder{defined: map[string]int{}}
+	b.Reset(tenant, version)
+	return b
+}
+
+// batchBuilder builds batches from rows that name series by their labels.
+type batchBuilder struct {
+	wire.Batch
+
+	defined map[string]int
+	starts  bool
+}
+
+func (b *batchBuilder) series(lset []byte) wire.RowSeries {
+	i, ok := b.defined[string(lset)]
+	if !ok {
+		i = len(b.Definitions)
+		b.defined[string(lset)] = i
+		b.Definitions = append(b.Definitions, lset)
+	}
+	return wire.ByDefinition(i)
+}
+
+func (b *batchBuilder) float(lset []byte, t int64, v float64) *batchBuilder {
+	return b.floatWithStart(lset, t, 0, v)
+}
+
+func (b *batchBuilder) floatWithStart(lset []byte, t, st int64, v float64) *batchBuilder {
+	return b.floatRow(b.series(lset), t, st, v)
+}
+
+func (b *batchBuilder) floatRow(row wire.RowSeries, t, st int64, v float64) *batchBuilder {
+	b.Series = append(b.Series, row)
+	b.Timestamps = append(b.Timestamps, t)
+	b.Values = append(b.Values, v)
+	b.StartTimestamps = append(b.StartTimestamps, st)
+	return b
+}
+
+func (b *batchBuilder) histogram(lset []byte, t, st int64, h *histogram.Histogram, fh *histogram.FloatHistogram) *batchBuilder {
+	b.HistogramSeries = append(b.HistogramSeries, b.series(lset))
+	b.HistogramTimestamps = append(b.HistogramTimestamps, t)
+	b.HistogramStartTimestamps = append(b.HistogramStartTimestamps, st)
+	if h != nil {
+		b.Histograms = append(b.Histograms, wire.AppendHistogram(nil, h))
+	} else {
+		b.Histograms = append(b.Histograms, wire.AppendFloatHistogram(nil, fh))
+	}
+	return b
+}
+
+func (b *batchBuilder) exemplar(lset []byte, t int64, v float64, exemplarLabels []byte) *batchBuilder {
+	b.ExemplarSeries = append(b.ExemplarSeries, b.series(lset))
+	b.ExemplarTimestamps = append(b.ExemplarTimestamps, t)
+	b.ExemplarValues = append(b.ExemplarValues, v)
+	b.ExemplarLabels = append(b.ExemplarLabels, exemplarLabels)
+	return b
+}
+
+func (b *batchBuilder) metadata(family, typ, unit, help string) *batchBuilder {
+	b.Metadata = append(b.Metadata, wire.Metadata{Family: family, Type: typ, Unit: unit, Help: help})
+	return b
+}
+
+// dump is the logical content of a shard in a form to compare: for each tenant
+// its series with their samples, its exemplars and its metadata.
+type dump map[quorate.TenantID]tenantDump
+
+type tenantDump struct {
+	samples   map[string]map[int64]string
+	exemplars map[string][]string
+	metadata  map[string]string
+}
+
+func newTenantDump() tenantDump {
+	return tenantDump{samples: map[string]map[int64]string{}, exemplars: map[string][]string{}, metadata: map[string]string{}}
+}
+
+// describe tells all of a sample but what a codec may lay out anew: empty
+// buckets of histograms, and whether a counter reset is known not to be one.
+func describe(s sample) string {
+	switch {
+	case s.h != nil:
+		if value.IsStaleNaN(s.h.Sum) {
+			return fmt.Sprintf("stale histogram st=%d", s.st)
+		}
+		h := s.h.Copy().Compact(0)
+		if h.CounterResetHint != histogram.GaugeType {
+			h.CounterResetHint = histogram.UnknownCounterReset
+		}
+		return fmt.Sprintf("histogram st=%d %s", s.st, hex.EncodeToString(wire.AppendHistogram(nil, h)))
+	case s.fh != nil:
+		if value.IsStaleNaN(s.fh.Sum) {
+			return fmt.Sprintf("stale float histogram st=%d", s.st)
+		}
+		h := s.fh.Copy().Compact(0)
+		if h.CounterResetHint != histogram.GaugeType {
+			h.CounterResetHint = histogram.UnknownCounterReset
+		}
+		return fmt.Sprintf("float histogram st=%d %s", s.st, hex.EncodeToString(wire.AppendFloatHistogram(nil, h)))
+	}
+	return fmt.Sprintf("float st=%d %016x", s.st, math.Float64bits(s.v))
+}
+
+func describeExemplar(lset labels.Labels, ts int64, v float64) string {
+	return fmt.Sprintf("%d %016x %s", ts, math.Float64bits(v), lset)
+}
+
+// dumpView reads tenants through the queriers of tsdb, as queries do.
+func dumpView(t failer, v *View, tenants ...quorate.TenantID) dump {
+	t.Helper()
+	d := dump{}
+	for _, id := range tenants {
+		tv := v.Tenant(id)
+		td := newTenantDump()
+		for lset, samples := range querySamples(t, tv, math.MinInt64, math.MaxInt64, matchAll()) {
+			td.samples[lset] = map[int64]string{}
+			last := int64(math.MinInt64)
+			for i, s := range samples {
+				if i > 0 && s.t <= last {
+					t.Fatalf("series %s: sample at %d after one at %d", lset, s.t, last)
+				}
+				last = s.t
+				td.samples[lset][s.t] = describe(s)
+			}
+		}
+		results, err := tv.ExemplarQuerier().Select(math.MinInt64, math.MaxInt64, []*labels.Matcher{matchAll()})
+		require.NoError(t, err)
+		for _, r := range results {
+			for _, e := range r.Exemplars {
+				td.exemplars[r.SeriesLabels.String()] = append(td.exemplars[r.SeriesLabels.String()], describeExemplar(e.Labels, e.Ts, e.Value))
+			}
+		}
+		for family, m := range tv.Metadata("") {
+			td.metadata[family] = fmt.Sprintf("%s|%s|%s", m.Type, m.Unit, m.Help)
+		}
+		d[id] = td
+	}
+	return d
+}
+
+func matchAll() *labels.Matcher { return labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".*") }
+
+// querySamples reads matching series through tsdb.NewBlockQuerier.
+func querySamples(t failer, tv *TenantView, mint, maxt int64, ms ...*labels.Matcher) map[string][]sample {
+	t.Helper()
+	q, err := tsdb.NewBlockQuerier(tv, mint, maxt)
+	require.NoError(t, err)
+	defer q.Close()
+	return collect(t, q.Select(context.Background(), true, nil, ms...))
+}
+
+func collect(t failer, set storage.SeriesSet) map[string][]sample {
+	t.Helper()
+	found := map[string][]sample{}
+	var it chunkenc.Iterator
+	var previous labels.Labels
+	for set.Next() {
+		lset := set.At().Labels()
+		if len(found) > 0 && labels.Compare(previous, lset) >= 0 {
+			t.Fatalf("series %s comes after %s", lset, previous)
+		}
+		previous = lset
+		it = set.At().Iterator(it)
+		found[lset.String()] = readAll(t, it)
+	}
+	require.NoError(t, set.Err())
+	return found
+}
+
+func readAll(t failer, it chunkenc.Iterator) []sample {
+	t.Helper()
+	var samples []sample
+	for vt := it.Next(); vt != chunkenc.ValNone; vt = it.Next() {
+		s := sample{t: it.AtT(), st: it.AtST()}
+		var ts int64
+		switch vt {
+		case chunkenc.ValFloat:
+			ts, s.v = it.At()
+		case chunkenc.ValHistogram:
+			ts, s.h = it.AtHistogram(nil)
+		case chunkenc.ValFloatHistogram:
+			ts, s.fh = it.AtFloatHistogram(nil)
+		default:
+			t.Fatalf("value type %v", vt)
+		}
+		if ts != s.t {
+			t.Fatalf("AtT says %d, At says %d", s.t, ts)
+		}
+		samples = append(samples, s)
+	}
+	require.NoError(t, it.Err())
+	return samples
+}
+
+// dumpNow dumps what a view taken now shows.
+func (r *rig) dumpNow(tenants ...quorate.TenantID) dump {
+	r.t.Helper()
+	v := r.shard.View()
+	defer v.Close()
+	return dumpView(r.t, v, tenants...)
+}
+
+// model is the dumb shard: the fold of PROTOCOL 18 in maps.
+type model struct {
+	bounds quorate.Bounds
+	series []*modelSeries
+	byKey  map[string]int
+	meta   map[quorate.TenantID]map[string]wire.Metadata
+}
+
+type modelSeries struct {
+	tenant    quorate.TenantID
+	labels    []byte
+	samples   map[int64]string
+	newest    int64
+	identity  string // of the newest sample; "" when there is none
+	exemplars []exemplarRow
+}
+
+func newModel(b quorate.Bounds) *model {
+	return &model{bounds: b, byKey: map[string]int{}, meta: map[quorate.TenantID]map[string]wire.Metadata{}}
+}
+
+func (m *model) applyBounds(b quorate.Bounds) {
+	if b.Version > m.bounds.Version {
+		m.bounds.Version, m.bounds.Range = b.Version, b.Range
+	}
+}
+
+func (m *model) apply(t failer, b *wire.Batch) *wire.BatchResult {
+	res := &wire.BatchResult{Status: wire.BatchApplied, Version: m.bounds.Version}
+	if b.Version != m.bounds.Version {
+		res.Status = wire.BatchStaleRoute
+		return res
+	}
+	for _, row := range slices.Concat(b.Series, b.HistogramSeries, b.ExemplarSeries) {
+		if _, ok := row.Definition(); ok {
+			continue
+		}
+		if int(row.Ref()) >= len(m.series) || m.series[row.Ref()].tenant != b.Tenant {
+			res.Status = wire.BatchUnknownRef
+			return res
+		}
+	}
+	for _, d := range b.Definitions {
+		key := fmt.Sprintf("%d %s", b.Tenant, d)
+		ref, ok := m.byKey[key]
+		if !ok {
+			ref = len(m.series)
+			m.byKey[key] = ref
+			m.series = append(m.series, &modelSeries{tenant: b.Tenant, labels: slices.Clone(d), samples: map[int64]string{}})
+		}
+		res.Defined = append(res.Defined, wire.SeriesRef(ref))
+	}
+	of := func(row wire.RowSeries) *modelSeries {
+		if i, ok := row.Definition(); ok {
+			return m.series[res.Defined[i]]
+		}
+		return m.series[row.Ref()]
+	}
+	refuse := func(section wire.Section, row int, why wire.RowReason) {
+		if res.Refused == 0 {
+			res.First = wire.RefusedRow{Section: section, Row: row, Reason: why}
+		}
+		res.Refused++
+		if why == wire.RowOutOfBounds {
+			res.OutOfBounds++
+		}
+	}
+	store := func(section wire.Section, i int, s *modelSeries, ts int64, identity, text string, stored *int) {
+		switch {
+		case !m.bounds.Range.Contains(ts):
+			refuse(section, i, wire.RowOutOfBounds)
+			return
+		case s.identity == "" || ts > s.newest:
+			s.newest, s.identity = ts, identity
+			s.samples[ts] = text
+		case ts == s.newest && identity == s.identity:
+			res.Duplicates++
+		case ts == s.newest:
+			refuse(section, i, wire.RowConflict)
+			return
+		default:
+			if _, ok := s.samples[ts]; !ok {
+				s.samples[ts] = text
+			}
+		}
+		*stored++
+	}
+	for i, row := range b.Series {
+		s := sample{t: b.Timestamps[i], v: b.Values[i]}
+		if len(b.StartTimestamps) > 0 {
+			s.st = b.StartTimestamps[i]
+		}
+		store(wire.SectionFloats, i, of(row), s.t, describe(s), describe(s), &res.Floats)
+	}
+	for i, row := range b.HistogramSeries {
+		s := sample{t: b.HistogramTimestamps[i]}
+		if len(b.HistogramStartTimestamps) > 0 {
+			s.st = b.HistogramStartTimestamps[i]
+		}
+		var err error
+		s.h, s.fh, err = wire.DecodeHistogram(b.Histograms[i])
+		require.NoError(t, err)
+		store(wire.SectionHistograms, i, of(row), s.t, fmt.Sprintf("h %d %x", s.st, b.Histograms[i]), describe(s), &res.Histograms)
+	}
+	for i, row := range b.ExemplarSeries {
+		if !m.bounds.Range.Contains(b.ExemplarTimestamps[i]) {
+			refuse(wire.SectionExemplars, i, wire.RowOutOfBounds)
+			continue
+		}
+		s := of(row)
+		e := exemplarRow{t: b.ExemplarTimestamps[i], bits: math.Float64bits(b.ExemplarValues[i]), labels: slices.Clone(b.ExemplarLabels[i])}
+		if !slices.ContainsFunc(s.exemplars, func(o exemplarRow) bool { return compareExemplars(o, e) == 0 }) {
+			s.exemplars = append(s.exemplars, e)
+		}
+		res.Exemplars++
+	}
+	for _, md := range b.Metadata {
+		if m.meta[b.Tenant] == nil {
+			m.meta[b.Tenant] = map[string]wire.Metadata{}
+		}
+		m.meta[b.Tenant][md.Family] = md
+	}
+	return res
+}
+
+func (m *model) dump(tenants ...quorate.TenantID) dump {
+	d := dump{}
+	for _, id := range tenants {
+		td := newTenantDump()
+		for _, s := range m.series {
+			if s.tenant != id {
+				continue
+			}
+			name := labelsOf(s.labels).String()
+			if len(s.samples) > 0 {
+				td.samples[name] = map[int64]string{}
+				for ts, text := range s.samples {
+					td.samples[name][ts] = text
+				}
+			}
+			sorted := slices.Clone(s.exemplars)
+			slices.SortFunc(sorted, compareExemplars)
+			for _, e := range sorted[max(0, len(sorted)-MaxExemplars):] {
+				td.exemplars[name] = append(td.exemplars[name], describeExemplar(labelsOf(e.labels), e.t, math.Float64frombits(e.bits)))
+			}
+		}
+		for family, md := range m.meta[id] {
+			td.metadata[family] = strings.Join([]string{md.Type, md.Unit, md.Help}, "|")
+		}
+		d[id] = td
+	}
+	return d
+}
+
+func tempDir(t testing.TB) string {
+	t.Helper()
+	return t.TempDir()
+}

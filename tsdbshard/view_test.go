@@ -1,0 +1,124 @@
+package tsdbshard
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
+)
+
+// TestViewsStayWhatTheyWereWhileEntriesAreApplied reads views from several
+// goroutines while entries of every kind are applied and flushed, and compares
+// each with the model at the view's index. Run it with -race.
+func TestViewsStayWhatTheyWereWhileEntriesAreApplied(t *testing.T) {
+	const entries = 250
+	bounds := openRange(0, 1_000_000)
+	m := newModel(bounds)
+	rng := rand.New(rand.NewPCG(3, 4))
+	want := map[uint64]dump{1: m.dump(testTenants...)}
+	var log []quorate.LogEntry
+	var enc wire.Encoder
+	values, hists := testValues(), testHistograms()
+	for i := range entries {
+		b := batchOf(testTenants[rng.IntN(2)], 1)
+		for range rng.IntN(60) {
+			b.floatWithStart(canonical("__name__", "m", "i", string(rune('a'+rng.IntN(3+i/20)))), int64(1000+10*i-rng.IntN(3)*rng.IntN(400)), int64(rng.IntN(2)), values[rng.IntN(len(values))])
+		}
+		for range rng.IntN(8) {
+			h := hists[rng.IntN(len(hists))]
+			b.histogram(canonical("__name__", "h", "i", string(rune('a'+rng.IntN(3)))), int64(1000+10*i-rng.IntN(2)*rng.IntN(400)), 0, h.h, h.fh)
+		}
+		b.exemplar(metricA(), int64(1000+rng.IntN(40)), values[rng.IntN(3)], nil).metadata("m", "counter", "", string(rune('a'+rng.IntN(26))))
+		m.apply(t, &b.Batch)
+		index := uint64(2 + i)
+		want[index] = m.dump(testTenants...)
+		log = append(log, quorate.LogEntry{Index: index, Data: enc.Append(nil, wire.KindWrite, b.Append(nil))})
+	}
+
+	s, err := New(Config{Dir: tempDir(t), Set: testSet})
+	require.NoError(t, err)
+	require.NoError(t, s.Open(t.Context(), GenesisPayload(bounds), 1))
+	done := make(chan struct{})
+	var readers, flusher sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			var older *View
+			for {
+				v := s.View()
+				require.Equal(t, want[v.AppliedIndex()], dumpView(t, v, testTenants...), "index %d", v.AppliedIndex())
+				if older != nil {
+					require.Equal(t, want[older.AppliedIndex()], dumpView(t, older, testTenants...), "an older view, of index %d", older.AppliedIndex())
+					older.Close()
+				}
+				older = v
+				select {
+				case <-done:
+					older.Close()
+					return
+				default:
+				}
+			}
+		})
+	}
+	frozen := make(chan quorate.Frozen)
+	indexes := make(chan uint64)
+	flusher.Go(func() {
+		for f := range frozen {
+			_, err := f.Persist(context.Background(), <-indexes)
+			require.NoError(t, err)
+			f.Published()
+		}
+	})
+	for i := range log {
+		_, err := s.ApplyBatch(log[i : i+1])
+		require.NoError(t, err)
+		// A reader must get a turn now and then, or all would see one index.
+		s.View().Close()
+		if i%25 == 24 {
+			f, err := s.Freeze()
+			require.NoError(t, err)
+			frozen <- f // waits for the one before
+			indexes <- log[i].Index
+		}
+	}
+	close(frozen)
+	flusher.Wait()
+	close(done)
+	readers.Wait()
+	v := s.View()
+	require.Equal(t, want[uint64(1+entries)], dumpView(t, v, testTenants...))
+	v.Close()
+	require.Empty(t, s.st.views)
+	require.Empty(t, s.st.live.views)
+	require.NoError(t, s.Close())
+}
+
+func TestAViewDoesNotShowWhatCameLater(t *testing.T) {
+	r := newRig(t, tempDir(t), openRange(0, 100))
+	r.write(&batchOf(1, 1).float(canonical("__name__", "old", "x", "1"), 1, 1).Batch)
+	v := r.shard.View()
+	defer v.Close()
+	r.write(&batchOf(1, 1).float(canonical("__name__", "new", "x", "2", "y", "3"), 1, 1).metadata("f", "gauge", "", "").Batch,
+		&batchOf(5, 1).float(metricA(), 1, 1).Batch)
+	r.flush()
+	tv := v.Tenant(1)
+	ix := &indexReader{tv: tv}
+	names, err := ix.LabelNames(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"__name__", "x"}, names)
+	values, err := ix.SortedLabelValues(t.Context(), "__name__", nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{"old"}, values)
+	require.Len(t, querySamples(t, tv, math.MinInt64, math.MaxInt64, matchAll()), 1)
+	require.EqualValues(t, 1, tv.NumSeries())
+	require.Empty(t, tv.Metadata(""))
+	require.EqualValues(t, 1, tv.Stats("__name__", 10).NumSeries)
+	require.Zero(t, v.Tenant(5).NumSeries())
+	require.Empty(t, querySamples(t, v.Tenant(5), math.MinInt64, math.MaxInt64, matchAll()))
+}
