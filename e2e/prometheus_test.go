@@ -84,7 +84,7 @@ func startPrometheus(t *testing.T, quorate, shop, protobuf string) *realPromethe
 	p.writeConfig(t)
 	p.process = startProcess(t, "prometheus", dir, binary,
 		"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address="+p.address,
-		"--web.enable-lifecycle", "--enable-feature=exemplar-storage,metadata-wal-records,promql-experimental-functions")
+		"--web.enable-lifecycle", "--enable-feature=exemplar-storage,metadata-wal-records")
 	p.waitReady(t, p.url("/-/ready"))
 	return p
 }

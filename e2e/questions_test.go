@@ -70,14 +70,10 @@ func expressions(customBuckets bool) []expression {
 		`last_over_time(shop_visitor_present[3s])`,
 		`present_over_time(shop_visitor_present[5s])`,
 		`count_over_time({country="at",method="card"}[10s])`,
-		`mad_over_time(shop_temperature_celsius[10s])`,
-		`first_over_time(shop_temperature_celsius[10s])`,
-		`ts_of_last_over_time(shop_temperature_celsius[10s])`,
 		`deriv(shop_temperature_celsius[10s])`,
 		`delta(shop_temperature_celsius[10s])`,
 		`idelta(shop_temperature_celsius[10s])`,
 		`predict_linear(shop_temperature_celsius[10s], 60)`,
-		`double_exponential_smoothing(shop_temperature_celsius[10s], 0.5, 0.3)`,
 		`absent_over_time(shop_nothing[10s])`,
 		// Subqueries, offsets, @.
 		`max_over_time(rate(shop_orders_total[5s])[15s:2s])`,
@@ -119,7 +115,6 @@ func expressions(customBuckets bool) []expression {
 		`round(shop_temperature_celsius, 0.5)`,
 		`scalar(shop_temperature_celsius{job="shop",room="hall"}) + vector(time())`,
 		`day_of_week()`,
-		`info(shop_temperature_celsius)`,
 		// Classic histograms.
 		`histogram_quantile(0.9, sum by (le) (rate(shop_order_seconds_bucket[15s])))`,
 		`histogram_quantile(0.5, rate(prometheus_http_request_duration_seconds_bucket[20s]))`,
@@ -156,7 +151,6 @@ func expressions(customBuckets bool) []expression {
 	return append(all,
 		expression{promql: `topk(2, shop_order_seconds_sum)`, ordered: true},
 		expression{promql: `sort_desc(shop_order_seconds_sum)`, ordered: true},
-		expression{promql: `sort_by_label(shop_temperature_celsius, "room", "job")`, ordered: true},
 		expression{promql: `absent(up)`, empty: true},
 		expression{promql: `shop_nothing`, empty: true},
 	)

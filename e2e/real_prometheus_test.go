@@ -45,6 +45,7 @@ func answersEqual(t *testing.T, protobuf string) {
 	}
 	families, missing := compareMetadata(t, known, quorate.url(""))
 	series, unequal := compareRemoteRead(t, w, prometheus.url(""), quorate.url(""))
+	mm,_:=metricValues(t,quorate.url("")); for k,v:=range mm { if v!=0&&len(k)>8&&k[:8]=="quorate_" {t.Log(k,v)}} // DEBUG
 	t.Logf("%s, %v of scraping: %d queries, %d differences; metadata of %d families, %d differences; remote read of %d series by both response types, %d differences",
 		protobuf, w.end.Sub(w.start).Round(time.Second), asked, differences, families, missing, series, unequal)
 }

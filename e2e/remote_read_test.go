@@ -10,6 +10,7 @@ import (
 	configutil "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/storage/remote"
@@ -86,16 +87,28 @@ func readSamples(t *testing.T, base string, kind prompb.ReadRequest_ResponseType
 	return result
 }
 
+// sampleText writes a sample as a text. All staleness markers read alike:
+// Prometheus sends that of a histogram series as a float, but stores it as a
+// histogram; the server keeps what was sent.
 func sampleText(it chunkenc.Iterator, kind chunkenc.ValueType) string {
 	switch kind {
 	case chunkenc.ValHistogram:
 		ts, h := it.AtHistogram(nil)
+		if value.IsStaleNaN(h.Sum) {
+			return fmt.Sprint(ts, " stale")
+		}
 		return fmt.Sprint(ts, " ", h)
 	case chunkenc.ValFloatHistogram:
 		ts, h := it.AtFloatHistogram(nil)
+		if value.IsStaleNaN(h.Sum) {
+			return fmt.Sprint(ts, " stale")
+		}
 		return fmt.Sprint(ts, " ", h)
 	default:
 		ts, v := it.At()
+		if value.IsStaleNaN(v) {
+			return fmt.Sprint(ts, " stale")
+		}
 		return fmt.Sprint(ts, " ", v)
 	}
 }

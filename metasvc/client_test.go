@@ -169,7 +169,7 @@ func TestTenantsOfOneVersionOnly(t *testing.T) {
 	leader.must(t, CreatePolicy{Policy: policy("second", nil)})
 	c := openClient(t, leader, nil)
 	confirmed(t, c)
-	const names, changes = 4, 300
+	const names, changes = 4, 5000
 	// history[name][version] is the ID the name has from that version on.
 	type era struct {
 		from uint64

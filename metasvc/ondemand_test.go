@@ -130,11 +130,9 @@ func TestPendingBucketsWaitForTheNodes(t *testing.T) {
 			t.Fatalf("silent nodes kept a bucket from opening: %v", err)
 		}
 		beat := func(n2, n3 uint64) {
-			p.leader.set(func(*fakeLeader) {
-				p.beats = []Heartbeat{
-					{Node: testNode("n2", 1), Received: time.Now(), Clock: time.Now(), MapVersion: n2},
-					{Node: testNode("n3", 1), Received: time.Now(), Clock: time.Now(), MapVersion: n3},
-				}
+			p.beats.Store(&[]Heartbeat{
+				{Node: testNode("n2", 1), Received: time.Now(), Clock: time.Now(), MapVersion: n2},
+				{Node: testNode("n3", 1), Received: time.Now(), Clock: time.Now(), MapVersion: n3},
 			})
 		}
 		old := p.leader.machine.AppliedIndex()

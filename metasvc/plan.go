@@ -87,9 +87,10 @@ func floor(ts, span int64) int64 {
 
 // missing returns a time for which the policy lacks a bucket that is to be
 // there at now. The caller plans it and asks again, until nothing is missing:
-// the current bucket, bucketsAhead after it, and all that start within
-// openAhead. A policy without any gets the previous bucket first, since a
-// sender's first request holds samples from before it was started.
+// the current bucket, all that start within openAhead, and bucketsAhead after
+// those, so that there are as many ahead also when the next one starts. A
+// policy without any gets the previous bucket first, since a sender's first
+// request holds samples from before it was started.
 func (s *state) missing(p *Policy, now time.Time) (ts int64, missing bool) {
 	ms := now.UnixMilli()
 	if len(s.bucketsOf[p.ID]) == 0 {
@@ -98,16 +99,17 @@ func (s *state) missing(p *Policy, now time.Time) (ts int64, missing bool) {
 		}
 	}
 	ts = ms
-	for n := 0; ; n++ {
+	for ahead := 0; ahead < bucketsAhead; {
 		b := s.bucketAt(p.ID, ts)
 		if b == nil {
 			return ts, true
 		}
-		ts = b.Range.End
-		if n >= bucketsAhead && ts > ms+openAhead.Milliseconds() {
-			return 0, false
+		if b.Range.Start > ms+openAhead.Milliseconds() {
+			ahead++
 		}
+		ts = b.Range.End
 	}
+	return 0, false
 }
 
 // place chooses for each shard of a new bucket the nodes of its replicas: on

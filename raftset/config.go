@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quorate/quorate/internal/durable"
 )
 
 const (
@@ -64,6 +66,8 @@ type HostConfig struct {
 
 	// newTransport makes the transport of one group. Default: newLoopback.
 	newTransport func(local Member) transport
+	// publish publishes a file of a replica. Default: durable.WriteFile.
+	publish publisher
 }
 
 // Validate checks the fields that are set.
@@ -115,6 +119,9 @@ func (c HostConfig) withDefaults() HostConfig {
 	if c.newTransport == nil {
 		c.newTransport = newLoopback
 	}
+	if c.publish == nil {
+		c.publish = durable.WriteFile
+	}
 	setDefault(&c.SegmentBytes, defaultSegmentBytes)
 	setDefault(&c.QueueBytes, defaultQueueBytes)
 	setDefault(&c.BatchBytes, defaultBatchBytes)
@@ -130,3 +137,6 @@ func setDefault[T comparable](field *T, value T) {
 		*field = value
 	}
 }
+
+// publisher publishes a whole file durably, as durable.WriteFile does.
+type publisher func(path string, data []byte) error

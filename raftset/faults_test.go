@@ -1,13 +1,16 @@
 package raftset
 
 import (
+	"path/filepath"
 	"strings"
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/internal/durable"
 )
 
-// faults make the log of testSet fail, and that of no other set.
+// faults make the log and the files of testSet fail, and those of no other set.
 type faults struct {
 	inner LogStoreFactory
 
@@ -17,6 +20,22 @@ type faults struct {
 	goodGets  int // reads that succeed before getErr
 	deleteErr error
 	stall     chan struct{} // appends wait until it is closed
+	// publishErr has what the publication of a file of the replica returns, by name.
+	publishErr map[string]error
+}
+
+func newFaults(inner LogStoreFactory) *faults {
+	return &faults{inner: inner, publishErr: make(map[string]error)}
+}
+
+func (f *faults) publish(path string, data []byte) error {
+	f.mu.Lock()
+	err := f.publishErr[filepath.Base(path)]
+	f.mu.Unlock()
+	if err != nil && strings.Contains(path, "/7-3/") {
+		return err
+	}
+	return durable.WriteFile(path, data)
 }
 
 func (f *faults) with(change func(*faults)) {

@@ -181,7 +181,7 @@ func TestTheManifestIsSwappedNotOverwritten(t *testing.T) {
 	if m := g.manifests.current(); m.index != 5 || string(m.payload) != "quick" {
 		t.Errorf("the manifest is at %d with %q", m.index, m.payload)
 	}
-	stored, err := openManifestStore(replicaPath(dir, manifestFile))
+	stored, err := openManifestStore(replicaPath(dir, manifestFile), nil)
 	if err != nil || stored.now.index != 5 {
 		t.Errorf("stored is %+v, %v", stored, err)
 	}

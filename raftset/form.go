@@ -110,14 +110,14 @@ func (h *Host) form(first *manifest) error {
 	// The manifest comes last: it is the replica's birth certificate, and Open
 	// takes a directory that has one and lacks another file for damaged.
 	v := ballot{term: genesisTerm}
-	if err := durable.WriteFile(filepath.Join(dir, voteFile), v.encode(first.set, first.replica)); err != nil {
+	if err := h.cfg.publish(filepath.Join(dir, voteFile), v.encode(first.set, first.replica)); err != nil {
 		return err
 	}
 	w := waterLevel{index: genesisIndex, clean: true}
-	if err := durable.WriteFile(filepath.Join(dir, lowWaterFile), w.encode(first.set, first.replica)); err != nil {
+	if err := h.cfg.publish(filepath.Join(dir, lowWaterFile), w.encode(first.set, first.replica)); err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(dir, manifestFile), first.encode())
+	return h.cfg.publish(filepath.Join(dir, manifestFile), first.encode())
 }
 
 func sameGenesis(data []byte, first *manifest) error {

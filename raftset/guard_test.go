@@ -65,8 +65,8 @@ func TestAFailureStopsItsReplicaAlone(t *testing.T) {
 			cause: errDisk,
 		},
 		"the manifest is not published": {
-			breaks: func(t *testing.T, g *Group, _ *ledger, _ *faults) error {
-				g.manifests.publish = func(string, []byte) error { return errDisk }
+			breaks: func(t *testing.T, g *Group, _ *ledger, f *faults) error {
+				f.with(func(f *faults) { f.publishErr[manifestFile] = errDisk })
 				return g.Flush(t.Context())
 			},
 			cause: errDisk,
@@ -79,11 +79,9 @@ func TestAFailureStopsItsReplicaAlone(t *testing.T) {
 			cause: errDisk,
 		},
 		"the low-water mark is not saved": {
-			breaks: func(t *testing.T, g *Group, _ *ledger, _ *faults) error {
-				g.low.mu.Lock()
-				g.low.publish = func(string, []byte) error { return errDisk }
-				g.low.mu.Unlock()
-				_, err := g.Propose(t.Context(), testKind, make([]byte, lowWaterBytes))
+			breaks: func(t *testing.T, g *Group, _ *ledger, f *faults) error {
+				f.with(func(f *faults) { f.publishErr[lowWaterFile] = errDisk })
+				_, err := g.Propose(t.Context(), testKind, []byte("y"))
 				return err
 			},
 			cause: errDisk,
@@ -91,8 +89,8 @@ func TestAFailureStopsItsReplicaAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			f := &faults{inner: WAL()}
-			h, g, l := start(t, HostConfig{Dir: dir, LogStore: f.open})
+			f := newFaults(WAL())
+			h, g, l := start(t, HostConfig{Dir: dir, LogStore: f.open, publish: f.publish})
 			form(t, h, otherSet)
 			other, _ := openLeader(t, h, otherSet)
 			propose(t, g, "x")
@@ -130,7 +128,7 @@ func TestAFailureStopsItsReplicaAlone(t *testing.T) {
 			if !l.closed {
 				t.Error("the state machine was not closed")
 			}
-			f.with(func(f *faults) { f.storeErr, f.deleteErr = nil, nil })
+			f.with(func(f *faults) { f.storeErr, f.deleteErr = nil, nil; clear(f.publishErr) })
 			g, l = openLeader(t, h, testSet)
 			if lines := l.all(); len(lines) < 2 || lines[1] != "x" {
 				t.Errorf("after the restart the state is %.100q", lines)
@@ -143,29 +141,19 @@ func TestAFailureStopsItsReplicaAlone(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 func TestAFailingVoteStopsItsReplicaAlone(t *testing.T) {
-	h := newHost(t, HostConfig{Dir: t.TempDir()})
+	f := newFaults(WAL())
+	h := newHost(t, HostConfig{Dir: t.TempDir(), publish: f.publish})
 	form(t, h, testSet)
 	form(t, h, otherSet)
 	other, _ := openLeader(t, h, otherSet)
-	o, err := h.openFiles(replicaDir(h.cfg.Dir, testSet, testReplica), testSet, testReplica)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.votes.publish = func(string, []byte) error { return errDisk }
-	l := &ledger{}
-	if err := l.Open(t.Context(), nil, genesisIndex); err != nil {
-		t.Fatal(err)
-	}
-	g, err := h.start(t.Context(), o, l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.with(func(f *faults) { f.publishErr[voteFile] = errDisk })
+	g, _ := open(t, h, testSet)
 	<-g.Failed()
 	if broken := g.Status().Broken; !errors.Is(broken, errDisk) {
 		t.Errorf("Broken is %v", broken)
 	}
-	if _, leader := g.Leadership(); leader {
-		t.Error("it leads without having saved its vote")
+	if term, leader := g.Leadership(); leader || term != genesisTerm {
+		t.Errorf("it leads (%t) in term %d without having saved its vote", leader, term)
 	}
 	closeGroup(t, g)
 	propose(t, other, "still going")
@@ -175,7 +163,7 @@ func TestAFailingVoteStopsItsReplicaAlone(t *testing.T) {
 // fails after the start has read everything: once to inspect the log, once to
 // find its configurations.
 func TestAnUnreadableCommittedEntryStopsItsReplicaAlone(t *testing.T) {
-	f := &faults{inner: WAL()}
+	f := newFaults(WAL())
 	h, g, _ := start(t, HostConfig{Dir: t.TempDir(), LogStore: f.open})
 	proposeAll(t, g, "x", 5)
 	last := g.Status().LastIndex
@@ -203,7 +191,7 @@ func TestAnUnreadableCommittedEntryStopsItsReplicaAlone(t *testing.T) {
 func TestAHungDiskIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan error, 10)
-		f := &faults{inner: MemoryLogs()}
+		f := newFaults(MemoryLogs())
 		_, g, _ := start(t, HostConfig{Dir: t.TempDir(), LogStore: f.open, Fatal: func(err error) { stuck <- err }})
 		propose(t, g, "x")
 		release := make(chan struct{})

@@ -32,11 +32,15 @@ func (s *guardedLog) GetLog(index uint64, l *raft.Log) error {
 	if err := s.guard.err(); err != nil {
 		return s.guard.park(err)
 	}
-	s.replay.wait(index)
+	running := s.guard.running.Load()
+	if running {
+		s.replay.wait(index)
+	}
 	err := s.checkedLog.GetLog(index, l)
 	switch {
 	case err == nil:
-		if l.Type == raft.LogCommand {
+		// What NewRaft reads, it reads for configurations, not to be applied.
+		if running && l.Type == raft.LogCommand {
 			s.replay.read(index, len(l.Data))
 		}
 		return nil

@@ -65,7 +65,7 @@ type lowWater struct {
 	replica quorate.ReplicaID
 	guard   *guard
 	tide    *tide
-	publish func(path string, data []byte) error
+	publish publisher
 	// volatile is set for logs in memory, of which nothing durable is promised.
 	volatile bool
 

@@ -8,8 +8,6 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/quorate/quorate/internal/durable"
 )
 
 // maxPayloadBytes bounds the payload a snapshot may write into a manifest: the
@@ -22,13 +20,13 @@ type manifestStore struct {
 	path    string
 	guard   *guard
 	dog     *watchdog
-	publish func(path string, data []byte) error
+	publish publisher
 
 	mu  sync.Mutex // held over a publication, so that compare and swap are one
 	now *manifest
 }
 
-func openManifestStore(path string) (*manifestStore, error) {
+func openManifestStore(path string, publish publisher) (*manifestStore, error) {
 	data, err := readRecord(path)
 	if err != nil {
 		return nil, err
@@ -37,7 +35,7 @@ func openManifestStore(path string) (*manifestStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("file %s: %w", path, err)
 	}
-	return &manifestStore{path: path, publish: durable.WriteFile, now: m}, nil
+	return &manifestStore{path: path, publish: publish, now: m}, nil
 }
 
 // current returns the manifest, which is never changed in place.

@@ -75,7 +75,7 @@ func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.R
 		return nil, err
 	}
 	o = &files{}
-	if o.manifests, err = openManifestStore(filepath.Join(dir, manifestFile)); err != nil {
+	if o.manifests, err = openManifestStore(filepath.Join(dir, manifestFile), h.cfg.publish); err != nil {
 		return nil, err
 	}
 	m := o.manifests.current()
@@ -87,10 +87,10 @@ func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.R
 		return nil, fmt.Errorf("the replica is not in its set's configuration at index %d", m.index)
 	}
 	o.local = self.Member
-	if o.votes, err = openVoteStore(filepath.Join(dir, voteFile), set, replica); err != nil {
+	if o.votes, err = openVoteStore(filepath.Join(dir, voteFile), set, replica, h.cfg.publish); err != nil {
 		return nil, err
 	}
-	o.low = &lowWater{path: filepath.Join(dir, lowWaterFile), set: set, replica: replica, tide: h.tide, publish: durable.WriteFile}
+	o.low = &lowWater{path: filepath.Join(dir, lowWaterFile), set: set, replica: replica, tide: h.tide, publish: h.cfg.publish}
 	level, err := readWaterLevel(o.low.path, set, replica)
 	if err != nil {
 		return nil, err

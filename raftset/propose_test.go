@@ -15,7 +15,7 @@ import (
 // stalled starts a group whose log hangs, with one entry in it.
 func stalled(t *testing.T, cfg HostConfig) (g *Group, l *ledger, release func()) {
 	t.Helper()
-	f := &faults{inner: MemoryLogs()}
+	f := newFaults(MemoryLogs())
 	cfg.Dir, cfg.LogStore = t.TempDir(), f.open
 	_, g, l = start(t, cfg)
 	hold := make(chan struct{})

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/durable"
 )
 
 const (
@@ -84,14 +83,14 @@ type voteStore struct {
 	replica quorate.ReplicaID
 	guard   *guard
 	dog     *watchdog
-	publish func(path string, data []byte) error
+	publish publisher
 
 	mu      sync.Mutex
 	saved   ballot
 	pending uint64 // a LastVoteTerm whose LastVoteCand is still to come
 }
 
-func openVoteStore(path string, set quorate.ReplicaSetID, replica quorate.ReplicaID) (*voteStore, error) {
+func openVoteStore(path string, set quorate.ReplicaSetID, replica quorate.ReplicaID, publish publisher) (*voteStore, error) {
 	data, err := readRecord(path)
 	if err != nil {
 		return nil, err
@@ -100,7 +99,7 @@ func openVoteStore(path string, set quorate.ReplicaSetID, replica quorate.Replic
 	if err != nil {
 		return nil, fmt.Errorf("file %s: %w", path, err)
 	}
-	return &voteStore{path: path, set: set, replica: replica, publish: durable.WriteFile, saved: b, pending: b.votedTerm}, nil
+	return &voteStore{path: path, set: set, replica: replica, publish: publish, saved: b, pending: b.votedTerm}, nil
 }
 
 // term returns the current term as it was last saved.

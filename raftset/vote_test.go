@@ -22,7 +22,7 @@ func newVoteStore(t *testing.T, b ballot) *voteStore {
 
 func reopenVotes(t *testing.T, path string) *voteStore {
 	t.Helper()
-	s, err := openVoteStore(path, testSet, testReplica)
+	s, err := openVoteStore(path, testSet, testReplica, durable.WriteFile)
 	if err != nil {
 		t.Fatal(err)
 	}

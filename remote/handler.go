@@ -17,10 +17,11 @@ import (
 type Appender interface {
 	// Append stores a tenant's rows durably before it returns. The result
 	// carries what was stored, also beside an error. Errors are of the kinds
-	// Invalid (some rows must not be sent again; all others were stored),
-	// Limited (the tenant's own limit) and Unavailable (a retry is needed,
-	// and safe); the strongest is Unavailable, the weakest Invalid. The
-	// request and what it aliases may not be used after the return.
+	// Invalid (some rows must not be sent again; all others were stored; its
+	// text names the first and counts them), Limited (the tenant's own limit)
+	// and Unavailable (a retry is needed, and safe); the strongest is
+	// Unavailable, the weakest Invalid. The request and what it aliases may
+	// not be used after the return.
 	Append(ctx context.Context, tenant quorate.TenantID, req *wire.WriteRequest) (wire.WriteResult, error)
 }
 

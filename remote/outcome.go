@@ -28,23 +28,15 @@ const (
 )
 
 // judge joins what was refused here with what the Appender returned into one
-// error: that of the Appender if it is more than Invalid, since the sender
-// must act on that, else one of kind Invalid that counts refused rows and
-// names the first.
+// error: that of the Appender if there is nothing else or if it is more than
+// Invalid, since the sender must act on that; otherwise one of kind Invalid
+// that names the first thing refused here and counts what both refused.
 func judge(result wire.WriteResult, appendErr error, r *refusals) error {
-	kind := kindOf(appendErr)
-	if appendErr != nil && kind != quorate.Invalid {
+	if r.first == "" || appendErr != nil && kindOf(appendErr) != quorate.Invalid {
 		return appendErr
 	}
-	first := r.first
-	if first == "" && appendErr != nil {
-		first = appendErr.Error()
-	}
-	if first == "" {
-		return nil
-	}
-	rows := max(r.parsed()+max(result.Refused, r.rows[refusedLabels]), 1)
-	return quorate.Errorf(quorate.Invalid, "%d of the request's rows refused, all others are stored; the first: %s", rows, first)
+	rows := r.parsed() + max(result.Refused, r.rows[refusedLabels])
+	return quorate.Errorf(quorate.Invalid, "%s (the first of %d rows refused; all others are stored)", r.first, rows)
 }
 
 // kindOf is quorate.KindOf, with the errors of a context that ended as

@@ -282,8 +282,6 @@ func TestKeysTellVersionsAndProcessesApart(t *testing.T) {
 		return q.Series[0].Key
 	}
 	one, two := newHasher(), newHasher()
-	require.Equal(t, key(one, version1, exampleBodyV1(1)), key(one, version1, exampleBodyV1(1)))
-	require.Equal(t, key(one, version2, exampleBodyV2(1)), key(one, version2, exampleBodyV2(1)))
 	require.NotEqual(t, key(one, version1, exampleBodyV1(1)), key(one, version2, exampleBodyV2(1)))
 	require.NotEqual(t, key(one, version1, exampleBodyV1(1)), key(two, version1, exampleBodyV1(1)))
 	require.NotEqual(t, key(one, version2, exampleBodyV2(1)), key(two, version2, exampleBodyV2(1)))

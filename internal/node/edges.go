@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/tenancy"
 	"github.com/quorate/quorate/metasvc"
@@ -49,7 +51,7 @@ func (n *Node) edges() (http.Handler, error) {
 			Lookback:    s.Query.Lookback,
 			Concurrency: s.Query.Concurrency,
 		},
-		Retention: s.Buckets.Retention.String(),
+		Retention: model.Duration(s.Buckets.Retention).String(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("query edge: %w", err)

@@ -158,9 +158,6 @@ func (q *request) account(p *part) {
 
 // learn puts the refs that a part's definitions were given into the route cache.
 func (q *request) learn(p *part) {
-	for _, row := range p.rows[wire.SectionMetadata-wire.SectionFloats] {
-		q.state.metadata.note(p.set, &q.in.Metadata[row.at])
-	}
 	if len(p.defined) == 0 || len(p.result.Defined) != len(p.defined) {
 		return
 	}
@@ -168,7 +165,7 @@ func (q *request) learn(p *part) {
 	for i, series := range p.defined {
 		keys[i] = q.in.Series[series].Key
 	}
-	q.state.routes.update(keys, func(i int, r *cachedRoute) {
+	q.cache.update(keys, func(i int, r *cachedRoute) {
 		r.hash = q.routes[p.defined[i]].hash
 		r.learn(p.set, p.result.Defined[i])
 	})
@@ -189,5 +186,5 @@ func (q *request) forget(p *part) {
 		}
 	}
 	q.router.metrics.unknownRefs.Add(float64(len(keys)))
-	q.state.routes.update(keys, func(_ int, r *cachedRoute) { r.forget(p.set) })
+	q.cache.update(keys, func(_ int, r *cachedRoute) { r.forget(p.set) })
 }

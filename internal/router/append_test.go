@@ -55,7 +55,7 @@ func TestARefThatASetDoesNotKnowIsReplacedByLabels(t *testing.T) {
 	l := labels.FromStrings("__name__", "m")
 	s := r.mustWrite(t, metric{l, []float{{at(-20), 1}}})
 	key := s.request().Series[0].Key
-	cache := r.Router.tenant(r.tenant).routes
+	cache := r.routesOf(r.tenant)
 	cache.update([]wire.SeriesKey{key}, func(_ int, c *cachedRoute) {
 		for i := range c.refs {
 			c.refs[i].ref = 1 << 20
@@ -198,31 +198,22 @@ func TestALargeRequestIsSplitIntoBoundedBatches(t *testing.T) {
 	}
 }
 
-func TestMetadataIsSentAgainOnlyWhenItChanges(t *testing.T) {
+func TestTheNewestMetadataOfAFamilyIsRead(t *testing.T) {
 	r := newRig(t)
-	send := func(help string) {
-		t.Helper()
-		_, err := r.Append(t.Context(), r.tenant, &wire.WriteRequest{Metadata: []wire.Metadata{{Family: "m", Type: "counter", Help: help}}})
+	for _, help := range []string{"a", "b", "a", "c"} {
+		_, err := r.Append(t.Context(), r.tenant, &wire.WriteRequest{Metadata: []wire.Metadata{
+			{Family: "m", Type: "counter", Help: help}, {Family: "n", Type: "gauge", Help: "of n"},
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	applied := func() (sum uint64) {
-		for _, replica := range r.replicas.All() {
-			sum += replica.Group().Status().AppliedIndex
-		}
-		return sum
-	}
-	send("a")
-	before := applied()
-	send("a")
-	if after := applied(); after != before {
-		t.Errorf("unchanged metadata made %d log entries", after-before)
-	}
-	send("b")
 	got, err := r.Metadata(t.Context(), r.tenant, "")
-	if err != nil || len(got) != 1 || got["m"].Help != "b" || got["m"].Type != "counter" {
-		t.Fatalf("read %+v, %v; want the newer help", got, err)
+	if err != nil || len(got) != 2 || got["m"].Help != "c" || got["m"].Type != "counter" || got["n"].Help != "of n" {
+		t.Fatalf("read %+v, %v; want the newest help of both families", got, err)
+	}
+	if got, err = r.Metadata(t.Context(), r.tenant, "n"); err != nil || len(got) != 1 {
+		t.Fatalf("read %+v, %v; want one family", got, err)
 	}
 }
 

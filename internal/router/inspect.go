@@ -87,12 +87,15 @@ func (r *Router) Stats(ctx context.Context, tenant quorate.TenantID, label strin
 	}
 	defer pinned.Close()
 	sum := &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}
-	for i, v := range pinned.views {
+	for _, v := range pinned.views {
 		s := v.Tenant(tenant).Stats(label, limit)
-		if i == 0 || s.MinTime < sum.MinTime {
+		if s.NumSeries == 0 {
+			continue // a shard without series has no times
+		}
+		if sum.NumSeries == 0 || s.MinTime < sum.MinTime {
 			sum.MinTime = s.MinTime
 		}
-		if i == 0 || s.MaxTime > sum.MaxTime {
+		if sum.NumSeries == 0 || s.MaxTime > sum.MaxTime {
 			sum.MaxTime = s.MaxTime
 		}
 		sum.NumSeries += s.NumSeries

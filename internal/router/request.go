@@ -22,7 +22,7 @@ const (
 type request struct {
 	router *Router
 	id     quorate.TenantID
-	state  *tenantState
+	cache  *routeCache // of the tenant
 	in     *wire.WriteRequest
 	now    int64 // ms
 
@@ -87,7 +87,7 @@ type part struct {
 
 func (q *request) begin(r *Router, tenant quorate.TenantID, in *wire.WriteRequest) {
 	q.router, q.id, q.in = r, tenant, in
-	q.state, q.attempts = r.tenant(tenant), 0
+	q.cache, q.attempts = r.routesOf(tenant), 0
 	q.now = r.now().UnixMilli()
 	n := len(in.Series)
 	if cap(q.routes) < n {
@@ -107,7 +107,7 @@ func (q *request) begin(r *Router, tenant quorate.TenantID, in *wire.WriteReques
 // release drops what the request must not keep alive between uses.
 func (q *request) release() {
 	q.recycle()
-	q.router, q.state, q.in, q.m = nil, nil, nil, nil
+	q.router, q.cache, q.in, q.m = nil, nil, nil, nil
 	q.again, q.failure, q.refused = nil, nil, refusals{}
 	clear(q.canonical)
 }
@@ -128,7 +128,7 @@ func (q *request) recycle() {
 // resolve finds each series' shard hash: in the route cache, or by parsing its
 // labels. A series whose labels break a rule is refused here.
 func (q *request) resolve() {
-	q.missing = q.state.routes.lookup(q.in.Series, q.routes, q.missing)
+	q.missing = q.cache.lookup(q.in.Series, q.routes, q.missing)
 	q.router.metrics.cacheHits.Add(float64(len(q.in.Series) - len(q.missing)))
 	q.router.metrics.cacheMisses.Add(float64(len(q.missing)))
 	for _, i := range q.missing {
@@ -271,16 +271,13 @@ func (q *request) placeRow(ctx context.Context, r row) {
 }
 
 // placeMetadata sends a family's metadata to the current bucket's set that its
-// name hashes to, unless that set is known to have it.
+// name hashes to, so that one set has the family whatever series carry it.
 func (q *request) placeMetadata(b *bucketParts, r row) {
 	m := &q.in.Metadata[r.at]
 	start := len(q.arena)
 	q.arena = wire.AppendLabel(q.arena, "__name__", m.Family)
 	shard := int(wire.ShardHash(q.id, q.arena[start:]) % uint64(len(b.chains)))
 	q.arena = q.arena[:start]
-	if q.state.metadata.has(b.bucket.Sets[shard].ID, m) {
-		return
-	}
 	p := q.partFor(b, shard)
 	p.rows[wire.SectionMetadata-wire.SectionFloats] = append(p.rows[wire.SectionMetadata-wire.SectionFloats], r)
 	p.batch.Metadata = append(p.batch.Metadata, *m)

@@ -42,16 +42,10 @@ type Router struct {
 	logger       *slog.Logger
 	metrics      *Metrics
 
-	mu      sync.RWMutex
-	tenants map[quorate.TenantID]*tenantState
+	mu     sync.RWMutex
+	caches map[quorate.TenantID]*routeCache
 
 	requests sync.Pool // of *request
-}
-
-// tenantState is what the router remembers of one tenant.
-type tenantState struct {
-	routes   *routeCache
-	metadata metadataCache
 }
 
 // New returns a Router.
@@ -61,7 +55,7 @@ func New(c Config) *Router {
 		writeTimeout: c.WriteTimeout, queryTimeout: c.QueryTimeout, cacheSeries: c.RouteCacheSeries,
 		logger:  c.Logger,
 		metrics: newMetrics(c.Registerer),
-		tenants: make(map[quorate.TenantID]*tenantState),
+		caches:  make(map[quorate.TenantID]*routeCache),
 	}
 	if r.now == nil {
 		r.now = time.Now
@@ -82,18 +76,19 @@ func New(c Config) *Router {
 	return r
 }
 
-func (r *Router) tenant(id quorate.TenantID) *tenantState {
+// routesOf returns a tenant's route cache.
+func (r *Router) routesOf(tenant quorate.TenantID) *routeCache {
 	r.mu.RLock()
-	t := r.tenants[id]
+	c := r.caches[tenant]
 	r.mu.RUnlock()
-	if t != nil {
-		return t
+	if c != nil {
+		return c
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t = r.tenants[id]; t == nil {
-		t = &tenantState{routes: newRouteCache(r.cacheSeries / 2)}
-		r.tenants[id] = t
+	if c = r.caches[tenant]; c == nil {
+		c = newRouteCache(r.cacheSeries / 2)
+		r.caches[tenant] = c
 	}
-	return t
+	return c
 }
