@@ -117,13 +117,6 @@ func keysOf(a, b map[string]any) func(yield func(string) bool) {
 }
 
 func TestDifferenceFindsWhatDiffers(t *testing.T) {
-	parse := func(text string) any {
-		var v any
-		if err := json.Unmarshal([]byte(text), &v); err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
 	for _, c := range []struct{ want, got, difference string }{
 		{`{"a":[1,{"b":"x"}]}`, `{"a":[1,{"b":"x"}]}`, ""},
 		{`{"a":[1,{"b":"x"}]}`, `{"a":[1,{"b":"y"}]}`, "$.a[1].b: got y, want x"},
@@ -134,8 +127,17 @@ func TestDifferenceFindsWhatDiffers(t *testing.T) {
 		{`[]`, `{}`, "$: got map[], want []"},
 		{`"1"`, `1`, "$: got 1, want 1"},
 	} {
-		if got := difference("$", parse(c.want), parse(c.got)); got != c.difference {
+		if got := difference("$", parseJSON(t, c.want), parseJSON(t, c.got)); got != c.difference {
 			t.Errorf("difference of %s and %s: %q, want %q", c.want, c.got, got, c.difference)
 		}
 	}
+}
+
+func parseJSON(t *testing.T, text string) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v in %.300s", err, text)
+	}
+	return v
 }

@@ -26,7 +26,10 @@ type request struct {
 	method      string
 }
 
-const noHeader = "-" // the header is left out
+const (
+	noHeader  = "-" // the header is left out
+	protobuf2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+)
 
 func (r request) post(t *testing.T, s *server) (status int, text string) {
 	t.Helper()
@@ -96,7 +99,6 @@ func declares(size uint64) []byte {
 func TestBadWritesAreToldWhatIsWrong(t *testing.T) {
 	s := startServer(t, "multi_tenancy: {enabled: true}\n")
 	now := time.Now()
-	protobuf2 := "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 	good := func(name string) prompb.TimeSeries { return sample1(now, "__name__", name) }
 	long := strings.Repeat("x", 10_000)
 	one2 := []writev2.Sample{{Timestamp: now.UnixMilli(), Value: 1}}

@@ -11,19 +11,25 @@ import (
 )
 
 // A real Prometheus scrapes itself, the server and the shop, and writes all of
-// it to the server; then both must give the same answers to the same questions.
-// Prometheus' own answers are what is right.
+// it to the server; then both must give the same answers to the same questions,
+// and the server must give them again after a restart. Prometheus' own answers
+// are what is right.
 func TestRealPrometheusAnswersEqual(t *testing.T) {
-	for name, protobuf := range map[string]string{"remote write 1.0": remoteWrite1, "remote write 2.0": remoteWrite2} {
+	for name, c := range map[string]struct{ protobuf, settings string }{
+		// Restarts from the log alone.
+		"remote write 1.0": {remoteWrite1, ""},
+		// Answers from flush files and memory, restarts from flush files and log.
+		"remote write 2.0": {remoteWrite2, "flush: {max_memcache_bytes: 512KiB, max_age: 10s}\n"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			answersEqual(t, protobuf)
+			answersEqual(t, c.protobuf, c.settings)
 		})
 	}
 }
 
-func answersEqual(t *testing.T, protobuf string) {
-	quorate := startServer(t, "")
+func answersEqual(t *testing.T, protobuf, settings string) {
+	quorate := startServer(t, settings)
 	shop := startShop(t)
 	prometheus := startPrometheus(t, quorate.address, shop.address, protobuf)
 
@@ -35,19 +41,38 @@ func answersEqual(t *testing.T, protobuf string) {
 	prometheus.stopScraping(t)
 	waitUntilSent(t, prometheus)
 
+	compareAll(t, "after "+w.end.Sub(w.start).Round(time.Second).String()+" of scraping", w, known, prometheus, quorate)
+	if code, _ := quorate.terminate(t); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	quorate.start(t)
+	quorate.waitReady(t, quorate.url("/-/ready"))
+	flushes := flushFiles(t, quorate.dir)
+	if (settings != "") != (flushes > 0) {
+		t.Errorf("%d flush files with the settings %q", flushes, settings)
+	}
+	compareAll(t, fmt.Sprintf("after a restart from %d flush files and the log", flushes), w, known, prometheus, quorate)
+}
+
+// compareAll asks everything of both servers and prints the figures.
+func compareAll(t *testing.T, when string, w window, known answer, prometheus *realPrometheus, quorate *server) {
+	t.Helper()
+	protobuf := prometheus.config.Protobuf
 	asked, differences := 0, 0
 	for _, q := range questions(w, prometheus.config.CustomBuckets()) {
 		asked++
 		if problem := compare(t, q, prometheus.url(""), quorate.url("")); problem != "" {
 			differences++
-			t.Errorf("%s %v: %s", q.path, q.params, problem)
+			t.Errorf("%s: %s %v: %s", when, q.path, q.params, problem)
 		}
 	}
-	families, missing := compareMetadata(t, known, quorate.url(""))
+	families, missing := 0, 0
+	if protobuf == remoteWrite1 || metadataSent(t, prometheus) > 0 {
+		families, missing = compareMetadata(t, known, quorate.url(""))
+	}
 	series, unequal := compareRemoteRead(t, w, prometheus.url(""), quorate.url(""))
-	mm,_:=metricValues(t,quorate.url("")); for k,v:=range mm { if v!=0&&len(k)>8&&k[:8]=="quorate_" {t.Log(k,v)}} // DEBUG
-	t.Logf("%s, %v of scraping: %d queries, %d differences; metadata of %d families, %d differences; remote read of %d series by both response types, %d differences",
-		protobuf, w.end.Sub(w.start).Round(time.Second), asked, differences, families, missing, series, unequal)
+	t.Logf("%s %s: %d queries, %d differences; metadata of %d families, %d differences; remote read of %d series by both response types, %d differences",
+		protobuf, when, asked, differences, families, missing, series, unequal)
 }
 
 func scrapeDuration(t *testing.T) time.Duration {
@@ -103,7 +128,7 @@ func waitUntilSent(t *testing.T, p *realPrometheus) {
 		for _, kind := range []string{"samples", "exemplars", "histograms", "metadata"} {
 			for _, fate := range []string{"failed", "dropped"} {
 				name := "prometheus_remote_storage_" + kind + "_" + fate + "_total"
-				if m[name] != 0 && os.Getenv("DRY") == "" {
+				if m[name] != 0 {
 					t.Fatalf("%s is %v", name, m[name])
 				}
 			}
@@ -140,6 +165,20 @@ func list(texts []string) []any {
 		all[i] = text
 	}
 	return all
+}
+
+// metadataSent is how many entries of metadata Prometheus says it has sent.
+// By remote write 2.0 that is none at all in Prometheus 3.14: the feature
+// metadata-wal-records reaches the scraper but not the storage, so that the log
+// from which the sender reads holds no metadata. TestMetadataOfRemoteWrite2
+// sends its own.
+func metadataSent(t *testing.T, p *realPrometheus) float64 {
+	t.Helper()
+	m, err := metricValues(t, p.url(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m["prometheus_remote_storage_metadata_total"]
 }
 
 // compareMetadata checks that the server knows of each family what Prometheus

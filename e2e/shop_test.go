@@ -75,6 +75,9 @@ func startShop(t *testing.T) *shop {
 func (s *shop) move() {
 	s.scrapes++
 	countries := []string{"at", "de", "fr", "it"}
+	if s.scrapes%23 == 0 {
+		s.seconds.Reset() // a counter reset of native and classic buckets
+	}
 	for range 20 {
 		country := countries[s.random.IntN(len(countries))]
 		trace := prometheus.Labels{"trace_id": strconv.FormatUint(s.random.Uint64(), 16)}
@@ -89,9 +92,6 @@ func (s *shop) move() {
 		s.balance.Observe(s.random.NormFloat64() * 100)
 		s.carts.WithLabelValues(country).Observe(float64(s.random.IntN(25)))
 		s.queue.Observe(took / 2)
-	}
-	if s.scrapes%23 == 0 {
-		s.seconds.Reset() // a counter reset of native and classic buckets
 	}
 	for i, room := range []string{"cellar", "hall", "roof"} {
 		s.rooms.WithLabelValues(room).Set(math.Round(200*math.Sin(float64(s.scrapes+7*i)/10)) / 10)

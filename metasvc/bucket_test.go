@@ -209,7 +209,7 @@ func TestANewSpanStartsWhereThePlannedBucketsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 16*day)
+		ctx, cancel := context.WithTimeout(t.Context(), 8*day)
 		defer cancel()
 		if err := again.Run(ctx); err != nil {
 			t.Fatal(err)
@@ -226,7 +226,7 @@ func TestANewSpanStartsWhereThePlannedBucketsEnd(t *testing.T) {
 			}
 		}
 		if len(list) <= len(planned)+1 {
-			t.Errorf("16 days of weekly buckets are %v", list)
+			t.Errorf("8 days of weekly buckets are %v", list)
 		}
 	})
 }
@@ -236,13 +236,13 @@ func TestControllerWorksOnlyWhileItLeads(t *testing.T) {
 		p := startPaperCluster(t, nil)
 		defer p.close(t)
 		pass(time.Second)
-		p.leader.set(func(l *fakeLeader) { l.leading = false })
+		p.leader.set(func(l *fakeLeader) { l.elsewhere = true })
 		before := len(p.leader.commands())
-		pass(6 * time.Hour)
+		pass(26 * time.Hour)
 		if n := len(p.leader.commands()); n != before {
 			t.Fatalf("a follower's controller proposed %v", p.leader.commands()[before:])
 		}
-		p.leader.set(func(l *fakeLeader) { l.leading, l.term = true, 2 })
+		p.leader.set(func(l *fakeLeader) { l.elsewhere, l.term = false, 2 })
 		pass(2 * time.Second)
 		p.checkAhead(t)
 	})

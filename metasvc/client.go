@@ -208,6 +208,9 @@ func (c *Client) follow(ctx context.Context) error {
 	mirror := newMirror()
 	for {
 		batch, err := watch.Next(ctx)
+		if errors.Is(err, ErrClosed) && ctx.Err() == nil {
+			c.logger.Warn("metadata replica was closed: the map stays as it is", "version", c.Map().Version)
+		}
 		if err != nil {
 			return err
 		}
@@ -302,7 +305,7 @@ func (c *Client) persist(ctx context.Context) error {
 // writes it again.
 func (c *Client) writeMap() {
 	path := filepath.Join(c.cfg.Dir, mapFile)
-	err := durable.WriteFile(path, appendMapFile(nil, c.machine.snapshot()))
+	err := durable.WriteFile(path, encodeMapFile(c.machine.snapshot()))
 	c.metrics.mapWrites.WithLabelValues(resultOf(err)).Inc()
 	if err != nil {
 		c.logger.Warn("copy of the map cannot be written", "path", path, "err", err)

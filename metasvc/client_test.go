@@ -90,44 +90,47 @@ func TestClientFollowsTheStateMachine(t *testing.T) {
 }
 
 func TestEnsureTenantCreatesOnce(t *testing.T) {
-	leader := newCluster(t)
-	c := openClient(t, leader, nil)
-	confirmed(t, c)
-	var wg sync.WaitGroup
-	ids := make([]quorate.TenantID, 20)
-	for i := range ids {
-		wg.Go(func() {
-			tenant, err := c.EnsureTenant(t.Context(), "acme")
-			if err != nil {
-				t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		leader := newCluster(t)
+		c := openClient(t, leader, nil)
+		confirmed(t, c)
+		leader.set(func(l *fakeLeader) { l.onPropose = func() { pass(time.Second) } })
+		var wg sync.WaitGroup
+		ids := make([]quorate.TenantID, 20)
+		for i := range ids {
+			wg.Go(func() {
+				tenant, err := c.EnsureTenant(t.Context(), "acme")
+				if err != nil {
+					t.Error(err)
+				}
+				ids[i] = tenant.ID
+			})
+		}
+		wg.Wait()
+		created := 0
+		for _, command := range leader.commands() {
+			if _, ok := command.(CreateTenant); ok {
+				created++
 			}
-			ids[i] = tenant.ID
-		})
-	}
-	wg.Wait()
-	created := 0
-	for _, command := range leader.commands() {
-		if _, ok := command.(CreateTenant); ok {
-			created++
 		}
-	}
-	if created != 1 {
-		t.Errorf("the tenant was proposed %d times", created)
-	}
-	for _, id := range ids {
-		if id != 1 {
-			t.Fatalf("the callers got tenants %v", ids)
+		if created != 1 {
+			t.Errorf("the tenant was proposed %d times", created)
 		}
-	}
-	if name, found := c.TenantName(1); name != "acme" || !found {
-		t.Errorf("tenant 1 is named %q", name)
-	}
-	if _, found := c.TenantName(2); found {
-		t.Error("tenant 2 has a name")
-	}
-	if all := c.Tenants(); len(all) != 1 || all[0].Name != "acme" {
-		t.Errorf("the tenants are %v", all)
-	}
+		for _, id := range ids {
+			if id != 1 {
+				t.Fatalf("the callers got tenants %v", ids)
+			}
+		}
+		if name, found := c.TenantName(1); name != "acme" || !found {
+			t.Errorf("tenant 1 is named %q", name)
+		}
+		if _, found := c.TenantName(2); found {
+			t.Error("tenant 2 has a name")
+		}
+		if all := c.Tenants(); len(all) != 1 || all[0].Name != "acme" {
+			t.Errorf("the tenants are %v", all)
+		}
+	})
 }
 
 func TestEnsureTenantFails(t *testing.T) {
@@ -294,7 +297,6 @@ func TestMapLeaseRunsFromTheSendOfAConfirmedRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leader := newCluster(t)
 		c := openClient(t, leader, nil)
-		defer c.Close() //nolint:errcheck // idempotent; synctest wants the goroutines ended
 		synctest.Wait()
 		if !c.MapCurrent() {
 			t.Fatal("a client whose leader answers is not current")
@@ -345,62 +347,65 @@ func TestALeaseNeedsAMapAsNewAsTheConfirmation(t *testing.T) {
 }
 
 func TestMapFileServesUntilTheStateMachineIsThere(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "meta")
-	inDir := func(cfg *ClientConfig) { cfg.Dir = dir }
-	leader := newCluster(t)
-	leader.must(t, CreateTenant{Name: "acme", Policy: 1}, planOn(hours(0, 24), "n1"))
-	first := openClient(t, leader, inDir)
-	confirmed(t, first)
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "meta")
+		inDir := func(cfg *ClientConfig) { cfg.Dir = dir }
+		leader := newCluster(t)
+		leader.must(t, CreateTenant{Name: "acme", Policy: 1}, planOn(hours(0, 24), "n1"))
+		first := openClient(t, leader, inDir)
+		confirmed(t, first)
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
 
-	// The next start, before the metadata group has opened.
-	closed := NewStateMachine(StateMachineConfig{})
-	later := newFakeLeader(closed)
-	later.leading = false
-	c := openClient(t, later, inDir)
-	m := c.Map()
-	if !m.Loaded() || c.MapCurrent() || m.Version != 5 || m.Bucket(1, hour) == nil {
-		t.Fatalf("the loaded map is of version %d, loaded %t, current %t", m.Version, m.Loaded(), c.MapCurrent())
-	}
-	if tenant, found, err := c.Tenant(t.Context(), "acme"); !found || err != nil || tenant.ID != 1 {
-		t.Fatalf("the loaded map has tenant %d, %v", tenant.ID, err)
-	}
-	if _, found, err := c.Tenant(t.Context(), "globex"); found || err != nil {
-		t.Fatalf("the loaded map has a tenant it cannot have: %v", err)
-	}
-	if name, _ := c.TenantName(1); name != "acme" || len(c.Tenants()) != 1 {
-		t.Error("the loaded map does not name its tenant")
-	}
-	if _, err := c.EnsureTenant(t.Context(), "globex"); quorate.KindOf(err) != quorate.Unavailable {
-		t.Fatalf("a tenant was created without a leader: %v", err)
-	}
+		// The next start, before the metadata group has opened.
+		closed := NewStateMachine(StateMachineConfig{})
+		later := newFakeLeader(closed)
+		later.leading = false
+		c := openClient(t, later, inDir)
+		m := c.Map()
+		if !m.Loaded() || c.MapCurrent() || m.Version != 5 || m.Bucket(1, hour) == nil {
+			t.Fatalf("the loaded map is of version %d, loaded %t, current %t", m.Version, m.Loaded(), c.MapCurrent())
+		}
+		if tenant, found, err := c.Tenant(t.Context(), "acme"); !found || err != nil || tenant.ID != 1 {
+			t.Fatalf("the loaded map has tenant %d, %v", tenant.ID, err)
+		}
+		if _, found, err := c.Tenant(t.Context(), "globex"); found || err != nil {
+			t.Fatalf("the loaded map has a tenant it cannot have: %v", err)
+		}
+		if name, _ := c.TenantName(1); name != "acme" || len(c.Tenants()) != 1 {
+			t.Error("the loaded map does not name its tenant")
+		}
+		if _, err := c.EnsureTenant(t.Context(), "globex"); quorate.KindOf(err) != quorate.Unavailable {
+			t.Fatalf("a tenant was created without a leader: %v", err)
+		}
 
-	// The group opens from an older manifest: the map must not go back.
-	if err := closed.Open(t.Context(), nil, 1); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := closed.ApplyBatch(leader.entries[:2]); err != nil {
-		t.Fatal(err)
-	}
-	if got := c.Map(); got.Version != 5 {
-		t.Fatalf("the map went back to version %d", got.Version)
-	}
-	if _, err := closed.ApplyBatch(leader.entries); err != nil {
-		t.Fatal(err)
-	}
-	later.set(func(l *fakeLeader) { l.index, l.leading = 5, true })
-	if m := confirmed(t, c); m.Loaded() || m.Version != 5 || !c.MapCurrent() {
-		t.Fatalf("the map is still the file's, at version %d", m.Version)
-	}
+		// The group opens from an older manifest: the map must not go back.
+		if err := closed.Open(t.Context(), nil, 1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := closed.ApplyBatch(leader.entries[:2]); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := c.Map(); got.Version != 5 || !got.Loaded() {
+			t.Fatalf("the map went back to version %d", got.Version)
+		}
+		if _, err := closed.ApplyBatch(leader.entries); err != nil {
+			t.Fatal(err)
+		}
+		later.set(func(l *fakeLeader) { l.index, l.leading = 5, true })
+		if m := confirmed(t, c); m.Loaded() || m.Version != 5 || !c.MapCurrent() {
+			t.Fatalf("the map is still the file's, at version %d", m.Version)
+		}
+	})
 }
 
 func TestAMapFileOfALostHistoryGivesWay(t *testing.T) {
 	dir := t.TempDir()
 	lost := newCluster(t)
 	lost.must(t, CreateTenant{Name: "lost", Policy: 1}, CreateTenant{Name: "more", Policy: 1})
-	if err := os.WriteFile(filepath.Join(dir, mapFile), appendMapFile(nil, lost.machine.snapshot()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, mapFile), encodeMapFile(lost.machine.snapshot()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	leader := newCluster(t) // restored from before those tenants
@@ -416,7 +421,7 @@ func TestAMapFileOfALostHistoryGivesWay(t *testing.T) {
 
 func TestMapFilesThatCannotBeUsed(t *testing.T) {
 	leader := newCluster(t)
-	good := appendMapFile(nil, leader.machine.snapshot())
+	good := encodeMapFile(leader.machine.snapshot())
 	flipped := append([]byte(nil), good...)
 	flipped[len(flipped)/2] ^= 1
 	for name, content := range map[string][]byte{"empty": {}, "short": good[:10], "flipped": flipped, "other": []byte("QWAL and something else altogether")} {

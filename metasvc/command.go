@@ -325,24 +325,33 @@ func (c CancelIntent) appendBody(dst []byte) []byte {
 
 // String prints the type's name.
 func (t CommandType) String() string {
-	if name, ok := commandNames[t]; ok {
-		return name
+	switch t {
+	case TypeBootstrap:
+		return "bootstrap"
+	case TypeAdmitNode:
+		return "admit_node"
+	case TypeCreatePolicy:
+		return "create_policy"
+	case TypeAlterPolicy:
+		return "alter_policy"
+	case TypeCreateTenant:
+		return "create_tenant"
+	case TypeMoveTenant:
+		return "move_tenant"
+	case TypeDeleteTenant:
+		return "delete_tenant"
+	case TypePlanBucket:
+		return "plan_bucket"
+	case TypeReportFormed:
+		return "report_formed"
+	case TypeEffectBucket:
+		return "effect_bucket"
+	case TypeBeginIntent:
+		return "begin_intent"
+	case TypeConfirmIntent:
+		return "confirm_intent"
+	case TypeCancelIntent:
+		return "cancel_intent"
 	}
 	return fmt.Sprintf("CommandType(%d)", uint8(t))
-}
-
-var commandNames = map[CommandType]string{
-	TypeBootstrap:     "bootstrap",
-	TypeAdmitNode:     "admit_node",
-	TypeCreatePolicy:  "create_policy",
-	TypeAlterPolicy:   "alter_policy",
-	TypeCreateTenant:  "create_tenant",
-	TypeMoveTenant:    "move_tenant",
-	TypeDeleteTenant:  "delete_tenant",
-	TypePlanBucket:    "plan_bucket",
-	TypeReportFormed:  "report_formed",
-	TypeEffectBucket:  "effect_bucket",
-	TypeBeginIntent:   "begin_intent",
-	TypeConfirmIntent: "confirm_intent",
-	TypeCancelIntent:  "cancel_intent",
 }

@@ -29,8 +29,10 @@ type fakeLeader struct {
 	// afterApply, when set, is the error with which Propose answers although
 	// the command was applied: an unknown outcome.
 	afterApply error
-	// onConfirm, when set, is called within ConfirmRead.
-	onConfirm func()
+	// onConfirm and onPropose, when set, are called within ConfirmRead and Propose.
+	onConfirm, onPropose func()
+	// elsewhere makes it the way to a leader on another node.
+	elsewhere bool
 	proposed  []Command
 	entries   []quorate.LogEntry
 }
@@ -40,6 +42,7 @@ func newFakeLeader(machine *StateMachine) *fakeLeader {
 }
 
 func (l *fakeLeader) Propose(ctx context.Context, command []byte) (any, error) {
+	l.hook(func() func() { return l.onPropose })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.failure(ctx); err != nil {
@@ -61,15 +64,20 @@ func (l *fakeLeader) Propose(ctx context.Context, command []byte) (any, error) {
 }
 
 func (l *fakeLeader) ConfirmRead(ctx context.Context) error {
-	l.mu.Lock()
-	hook := l.onConfirm
-	l.mu.Unlock()
-	if hook != nil {
-		hook() // may wait, which a lock must not
-	}
+	l.hook(func() func() { return l.onConfirm })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failure(ctx)
+}
+
+// hook calls a hook without the lock: it may wait.
+func (l *fakeLeader) hook(get func() func()) {
+	l.mu.Lock()
+	call := get()
+	l.mu.Unlock()
+	if call != nil {
+		call()
+	}
 }
 
 func (l *fakeLeader) failure(ctx context.Context) error {
@@ -85,7 +93,7 @@ func (l *fakeLeader) failure(ctx context.Context) error {
 func (l *fakeLeader) Leadership() (term uint64, leader bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.term, l.leading
+	return l.term, l.leading && !l.elsewhere
 }
 
 // applyLocked applies one entry of the given commands.
@@ -172,23 +180,6 @@ func planOn(r quorate.TimeRange, nodes ...string) PlanBucket {
 		ids = append(ids, testNode(n, 1))
 	}
 	return PlanBucket{Policy: 1, Range: r, HashVersion: 1, Placement: [][]quorate.NodeID{ids}}
-}
-
-// formEverything stands for the nodes: it reports all replicas that have not
-// reported yet as formed.
-func (l *fakeLeader) formEverything(t testing.TB) {
-	t.Helper()
-	var reports []Command
-	l.machine.read(func(s *state) {
-		for _, set := range byKey(s.sets) {
-			for _, m := range set.Members {
-				if set.State == ReplicaSetForming {
-					reports = append(reports, ReportFormed{Set: set.ID, Replica: m.Replica})
-				}
-			}
-		}
-	})
-	l.must(t, reports...)
 }
 
 // openMachine returns a state machine opened at the genesis.

@@ -12,7 +12,7 @@ import (
 // induction. It judges decoded bytes, and the states of tests. The error wraps
 // ErrCorrupt and names the record.
 func (s *state) check() error {
-	for _, check := range []func() error{s.checkNodes, s.checkTenants, s.checkBuckets, s.checkSets, s.checkTombstones} {
+	for _, check := range []func() error{s.checkNodes, s.checkTenants, s.checkBucketOrder, s.checkBuckets, s.checkSets, s.checkTombstones} {
 		if err := check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
@@ -89,7 +89,8 @@ func (s *state) checkTenants() error {
 	return nil
 }
 
-func (s *state) checkBuckets() error {
+// checkBucketOrder checks that no buckets of a policy overlap (PROTOCOL 10).
+func (s *state) checkBucketOrder() error {
 	ordered := 0
 	for policy, list := range s.bucketsOf {
 		ordered += len(list)
@@ -97,7 +98,7 @@ func (s *state) checkBuckets() error {
 			return fmt.Errorf("bucket %d has policy %d, which does not exist", list[0].ID, policy)
 		}
 		for i, b := range list {
-			if b.Range.Start >= b.Range.End || i > 0 && list[i-1].Range.End > b.Range.Start { // PROTOCOL 10
+			if b.Range.Start >= b.Range.End || i > 0 && list[i-1].Range.End > b.Range.Start {
 				return fmt.Errorf("bucket %d %v of policy %d is empty or overlaps the one before", b.ID, b.Range, policy)
 			}
 		}
@@ -105,6 +106,10 @@ func (s *state) checkBuckets() error {
 	if ordered != len(s.buckets) {
 		return fmt.Errorf("%d of %d buckets are in the order of their policies", ordered, len(s.buckets))
 	}
+	return nil
+}
+
+func (s *state) checkBuckets() error {
 	shards := 0
 	for _, b := range s.buckets {
 		if err := s.checkNumber("bucket", uint64(b.ID), s.last.bucket, b.ModIndex); err != nil {

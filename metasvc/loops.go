@@ -38,14 +38,14 @@ type loop struct {
 
 func loops(cfg ControllerConfig) []loop {
 	return []loop{
-		{LoopCluster, func(v view) ([]Action, error) { return planCluster(cfg, v) }},
-		{LoopPolicy, func(v view) ([]Action, error) { return planPolicy(cfg.DefaultPolicy, v) }},
+		{LoopCluster, func(v view) ([]Action, error) { return planCluster(cfg, v), nil }},
+		{LoopPolicy, func(v view) ([]Action, error) { return planPolicy(cfg.DefaultPolicy, v), nil }},
 		{LoopBuckets, planBuckets},
-		{LoopEffect, func(v view) ([]Action, error) { return planEffect(cfg.Node.ID, v) }},
+		{LoopEffect, func(v view) ([]Action, error) { return planEffect(cfg.Node.ID, v), nil }},
 	}
 }
 
-func planCluster(cfg ControllerConfig, v view) ([]Action, error) {
+func planCluster(cfg ControllerConfig, v view) []Action {
 	s := v.state
 	if s.cluster == nil {
 		return []Action{{LoopCluster, "record the new cluster", Bootstrap{
@@ -53,25 +53,25 @@ func planCluster(cfg ControllerConfig, v view) ([]Action, error) {
 			Created:     v.now.UnixMilli(),
 			Node:        cfg.Node,
 			MetaReplica: cfg.MetaReplica,
-		}}}, nil
+		}}}
 	}
 	if known := s.nodes[cfg.Node.ID]; known == nil || known.NodeSpec != cfg.Node {
-		return []Action{{LoopCluster, fmt.Sprintf("record node %s as it is configured", cfg.Node.ID), AdmitNode{Node: cfg.Node}}}, nil
+		return []Action{{LoopCluster, fmt.Sprintf("record node %s as it is configured", cfg.Node.ID), AdmitNode{Node: cfg.Node}}}
 	}
-	return nil, nil
+	return nil
 }
 
-func planPolicy(want PolicySpec, v view) ([]Action, error) {
+func planPolicy(want PolicySpec, v view) []Action {
 	p := v.state.policyNamed(want.Name)
 	switch {
 	case v.state.cluster == nil:
-		return nil, nil
+		return nil
 	case p == nil:
-		return []Action{{LoopPolicy, fmt.Sprintf("create policy %q", want.Name), CreatePolicy{Policy: want}}}, nil
+		return []Action{{LoopPolicy, fmt.Sprintf("create policy %q", want.Name), CreatePolicy{Policy: want}}}
 	case !p.PolicySpec.equal(want):
-		return []Action{{LoopPolicy, fmt.Sprintf("alter policy %q to what is configured", want.Name), AlterPolicy{ID: p.ID, Policy: want}}}, nil
+		return []Action{{LoopPolicy, fmt.Sprintf("alter policy %q to what is configured", want.Name), AlterPolicy{ID: p.ID, Policy: want}}}
 	}
-	return nil, nil
+	return nil
 }
 
 // planBuckets wants one missing bucket of each policy; the next one's range
@@ -100,12 +100,12 @@ func planBuckets(v view) (actions []Action, err error) {
 // planEffect wants the pending buckets effective that all nodes know of. It
 // does not wait for their sets to be formed: both are needed for a bucket to
 // open, in either order.
-func planEffect(self quorate.NodeID, v view) (actions []Action, err error) {
+func planEffect(self quorate.NodeID, v view) (actions []Action) {
 	nodes := v.state.nodesByNumber()
 	for _, b := range byKey(v.state.buckets) {
 		if b.Pending && acknowledged(nodes, self, v.beats, b.Planned, v.leadingSince, v.now) {
 			actions = append(actions, Action{LoopEffect, fmt.Sprintf("make bucket %d %v effective", b.ID, b.Range), EffectBucket{Bucket: b.ID}})
 		}
 	}
-	return actions, nil
+	return actions
 }

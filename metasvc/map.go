@@ -55,6 +55,7 @@ type bucketLine struct {
 	buckets []*Bucket
 }
 
+// newMap returns the map of a node that knows nothing yet.
 func newMap() *Map {
 	return &Map{tables: new(mapTables), slots: new(tenantSlots)}
 }
@@ -94,7 +95,7 @@ func (l *bucketLine) after(ts int64) int {
 }
 
 // Bucket returns the policy's bucket that covers ts (ms), planned ones
-// included, or nil. It allocates nothing and takes 5 to 15 ns.
+// included, or nil. It allocates nothing and takes 8 to 21 ns.
 func (m *Map) Bucket(policy quorate.PolicyID, ts int64) *Bucket {
 	l := m.line(policy)
 	if l == nil {

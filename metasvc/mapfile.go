@@ -15,19 +15,17 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendMapFile appends the map file of a state: a header with the state's
+// encodeMapFile encodes the map file of a state: a header with the state's
 // index, the state as in a snapshot, CRC32C of all before it.
 // docs/format/metadata.md has the layout.
-func appendMapFile(dst []byte, s *state) []byte {
-	start := len(dst)
-	dst = append(dst, mapFileMagic...)
-	dst = append(dst, mapFileVersion)
-	dst = binary.LittleEndian.AppendUint64(dst, s.index)
-	dst = appendState(dst, s)
-	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+func encodeMapFile(s *state) []byte {
+	b := append([]byte(mapFileMagic), mapFileVersion)
+	b = binary.LittleEndian.AppendUint64(b, s.index)
+	b = appendState(b, s)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// decodeMapFile decodes what appendMapFile appended. The error wraps
+// decodeMapFile decodes what encodeMapFile encoded. The error wraps
 // ErrCorrupt or ErrUnknownVersion.
 func decodeMapFile(b []byte) (*state, error) {
 	if len(b) < mapFileHeader+mapFileCRC || string(b[:len(mapFileMagic)]) != mapFileMagic {

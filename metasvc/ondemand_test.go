@@ -102,7 +102,6 @@ func TestEnsureBucketGivesUpInTime(t *testing.T) {
 		leader := newFakeLeader(openMachine(t)) // no node forms anything
 		leader.must(t, bootstrap(), CreatePolicy{Policy: DefaultPolicy()})
 		c := openClient(t, leader, nil)
-		defer c.Close() //nolint:errcheck // idempotent; synctest wants the goroutines ended
 		synctest.Wait()
 		start := time.Now()
 		_, err := c.EnsureBucket(t.Context(), 1, ago(0))

@@ -137,10 +137,9 @@ type PolicySpec struct {
 }
 
 func (p PolicySpec) equal(q PolicySpec) bool {
-	zones := slices.Equal(p.Zones, q.Zones)
-	p.Zones, q.Zones = nil, nil
-	return zones && p.Name == q.Name && p.Span == q.Span && p.Shards == q.Shards && p.Replicas == q.Replicas &&
-		p.LateWindow == q.LateWindow && p.Retention == q.Retention && p.FutureBound == q.FutureBound
+	return p.Name == q.Name && p.Span == q.Span && p.Shards == q.Shards && p.Replicas == q.Replicas &&
+		p.LateWindow == q.LateWindow && p.Retention == q.Retention && p.FutureBound == q.FutureBound &&
+		slices.Equal(p.Zones, q.Zones)
 }
 
 // Policy is one placement policy.

@@ -158,7 +158,7 @@ func (m *StateMachine) wakeLocked() {
 }
 
 // Freeze captures the state at the last applied entry. It copies the tables'
-// pointers, not the records: about 50 ns a record, a few ms for 100,000 tenants.
+// pointers, not the records: about 70 ns a record, 7 ms for 100,000 tenants.
 func (m *StateMachine) Freeze() (quorate.Frozen, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -223,6 +223,9 @@ func TestAReplicaThatWasAwayInstallsTheManifest(t *testing.T) {
 		}
 		c.network.heal(away.member)
 		c.awaitSame(t, lines...)
+		if !away.group.log.IsMonotonic() {
+			t.Error("the library is not told that the log takes no gaps")
+		}
 		if m := away.group.Status().ManifestIndex; m == genesisIndex {
 			t.Error("it caught up without the manifest; the test shows nothing")
 		}

@@ -125,10 +125,18 @@ func TestALogThatEndsBelowItsLowWaterMarkIsQuarantined(t *testing.T) {
 			dir = stop(t, dir, g)
 			path := glob(t, replicaPath(dir, logDir, "*.wal"))[0]
 			flipBit(t, path, scanSegmentFile(t, path).end-frameHeaderLen-8) // in the last batch
+			flipped, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
 			h := newHost(t, HostConfig{Dir: dir})
-			_, err := h.Open(t.Context(), testSet, testReplica, &ledger{})
+			_, err = h.Open(t.Context(), testSet, testReplica, &ledger{})
 			if !errors.Is(err, ErrQuarantined) || !strings.Contains(err.Error(), "low-water mark") {
 				t.Errorf("got %v, want a quarantine that names the low-water mark", err)
+			}
+			aside := filepath.Join(replicaPath(dir)+quarantineSuffix, logDir, filepath.Base(path))
+			if kept, err := os.ReadFile(aside); err != nil || !slices.Equal(kept, flipped) {
+				t.Errorf("what is left of the damaged batch was not kept: %v", err)
 			}
 		})
 	}

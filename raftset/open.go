@@ -95,9 +95,13 @@ func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.R
 	if err != nil {
 		return nil, err
 	}
-	store, err := h.cfg.LogStore(LogOptions{
+	options := LogOptions{
 		Dir: filepath.Join(dir, logDir), SegmentBytes: h.cfg.SegmentBytes, Clean: level.clean, Logger: h.cfg.Logger,
-	})
+	}
+	if level.index > m.index {
+		options.Reached = level.index
+	}
+	store, err := h.cfg.LogStore(options)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/testwait"
@@ -238,5 +240,36 @@ func TestFlightsLandInOrderAndNameTheLost(t *testing.T) {
 	}
 	if len(s.slots) != 0 || len(s.list) != 0 {
 		t.Errorf("%d slots and %d flights are left", len(s.slots), len(s.list))
+	}
+}
+
+// Propose has returned, so the command is the caller's again, whatever the
+// outcome: nothing half overwritten may reach the log. The race detector sees
+// it sooner than the state machine.
+func TestACommandIsNotReadAfterItsCallerGaveUp(t *testing.T) {
+	_, g, l := start(t, HostConfig{Dir: t.TempDir(), LogStore: MemoryLogs()})
+	const workers, each = 4, 200
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			command := make([]byte, 50_000)
+			for i := range each {
+				for j := range command {
+					command[j] = byte('a' + (w+i)%26)
+				}
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Duration(i)*time.Microsecond)
+				_, err := g.Propose(ctx, testKind, command)
+				cancel()
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, line := range l.all()[1:] {
+		if strings.Trim(line, line[:1]) != "" {
+			t.Fatal("a command was overwritten while it was encoded")
+		}
 	}
 }

@@ -40,6 +40,8 @@ type segmentList struct {
 	// search asks for a search behind the tail's end for entries that were
 	// durable once: after an unclean stop.
 	search bool
+	// reached is the index that the log must reach, or it is damaged.
+	reached uint64
 	// repair is off only in the test that shows what it is for.
 	repair bool
 }
@@ -94,6 +96,10 @@ func (s *segmentList) mendTail(state *types.PersistentState) (err error) {
 	scan, err := scanSegment(f)
 	if err != nil {
 		return err
+	}
+	if last := tail.BaseIndex + uint64(scan.entries) - 1; last < s.reached {
+		// Whatever stands behind the end is all that is left of the rest.
+		return damaged("segment %s: the log ends at entry %d, below the low-water mark %d", path, last, s.reached)
 	}
 	if s.search || scan.tornIndex {
 		if err := clearRest(f, scan.end); err != nil {

@@ -28,6 +28,9 @@ type LogOptions struct {
 	SegmentBytes int
 	// Clean tells that the log was closed in order: nothing can be torn.
 	Clean bool
+	// Reached is an index that the log once reached, durably, unless it is 0. A
+	// log that ends before it is damaged and to be left as it is.
+	Reached uint64
 	// Logger takes what the log's library reports.
 	Logger *slog.Logger
 }
@@ -39,7 +42,7 @@ func openWAL(o LogOptions) (LogStore, error) {
 	if err := durable.RemoveTemporary(o.Dir); err != nil {
 		return nil, walError(o.Dir, err)
 	}
-	list := &segmentList{repair: true, search: !o.Clean}
+	list := &segmentList{repair: true, search: !o.Clean, reached: o.Reached}
 	w, err := wal.Open(o.Dir,
 		wal.WithMetaStore(list),
 		wal.WithSegmentSize(o.SegmentBytes),

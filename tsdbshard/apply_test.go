@@ -216,15 +216,15 @@ func TestEntriesThatStopTheReplica(t *testing.T) {
 		PositiveSpans: []histogram.Span{{Length: 3}}, PositiveBuckets: []int64{1},
 	}, nil)
 	for says, data := range map[string][]byte{
-		"seal":                       enc.Append(nil, wire.KindSeal),
-		"delete":                     enc.Append(nil, wire.KindDelete, []byte("x")),
-		"activate":                   enc.Append(nil, wire.KindActivate, []byte("x")),
-		"a metadata command":         enc.Append(nil, wire.KindMeta, []byte("x")),
-		"no entry at all":            []byte("garbage"),
-		"an empty entry":             nil,
-		"a batch cut short":          enc.Append(nil, wire.KindWrite, good, good[:len(good)-1]),
-		"bounds cut short":           enc.Append(nil, wire.KindBounds, []byte{1}),
-		"empty bounds":               enc.Append(nil, wire.KindBounds, AppendBoundsCommand(nil, openRange(5, 5))),
+		"seal":                        enc.Append(nil, wire.KindSeal),
+		"delete":                      enc.Append(nil, wire.KindDelete, []byte("x")),
+		"activate":                    enc.Append(nil, wire.KindActivate, []byte("x")),
+		"a metadata command":          enc.Append(nil, wire.KindMeta, []byte("x")),
+		"no entry at all":             []byte("garbage"),
+		"an empty entry":              nil,
+		"a batch cut short":           enc.Append(nil, wire.KindWrite, good, good[:len(good)-1]),
+		"bounds cut short":            enc.Append(nil, wire.KindBounds, []byte{1}),
+		"empty bounds":                enc.Append(nil, wire.KindBounds, AppendBoundsCommand(nil, openRange(5, 5))),
 		"a histogram without a shape": enc.Append(nil, wire.KindWrite, badHistogram.Append(nil)),
 	} {
 		t.Run(says, func(t *testing.T) {

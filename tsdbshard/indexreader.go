@@ -222,12 +222,12 @@ func mergeLists(ctx context.Context, lists [][]uint32) index.Postings {
 	return index.Merge(ctx, its...)
 }
 
-// ref checks a ref that came from a postings list.
-func (r *indexReader) ref(ref storage.SeriesRef) (uint32, error) {
-	if ref >= storage.SeriesRef(r.tv.view.next) {
-		return 0, storage.ErrNotFound
+// ref returns the ref of a position in a postings list; see refList.
+func (r *indexReader) ref(position storage.SeriesRef) (uint32, error) {
+	if position == 0 || position > storage.SeriesRef(r.tv.view.next) {
+		return 0, fmt.Errorf("series %d: %w", position, storage.ErrNotFound)
 	}
-	return uint32(ref), nil
+	return uint32(position - 1), nil
 }
 
 // expand reads a postings list to its end.
@@ -280,19 +280,19 @@ func (r *indexReader) ShardedPostings(p index.Postings, shardIndex, shardCount u
 }
 
 // Series gives a series' labels and its samples as spans that do not overlap.
-func (r *indexReader) Series(ref storage.SeriesRef, builder *labels.ScratchBuilder, metas *[]chunks.Meta) error {
-	known, err := r.ref(ref)
+func (r *indexReader) Series(position storage.SeriesRef, builder *labels.ScratchBuilder, metas *[]chunks.Meta) error {
+	ref, err := r.ref(position)
 	if err != nil {
 		return err
 	}
 	v := r.tv.view
 	builder.Reset()
-	addLabels(builder, v.labelsOf(known))
+	addLabels(builder, v.labelsOf(ref))
 	if metas == nil {
 		return nil
 	}
-	live := r.image(known)
-	parts, err := v.appendParts(nil, known, &live)
+	live := r.image(ref)
+	parts, err := v.appendParts(nil, ref, &live)
 	if err != nil {
 		return err
 	}
@@ -343,6 +343,7 @@ type sortedList struct {
 	r       *indexReader
 }
 
+// Next moves to the next series.
 func (l *sortedList) Next() bool {
 	if l.at+1 >= len(l.refs) {
 		return false
@@ -355,13 +356,13 @@ func (l *sortedList) Next() bool {
 	return true
 }
 
-// Seek moves on to the first ref at or after v; the list is not ordered by
-// ref, so this is of use only to walk it.
+// Seek moves on to the first position at or after v. The list is not ordered
+// by position, so this is of use only to walk it.
 func (l *sortedList) Seek(v storage.SeriesRef) bool {
 	if l.at < 0 && !l.Next() {
 		return false
 	}
-	for storage.SeriesRef(l.refs[l.at]) < v {
+	for l.At() < v {
 		if !l.Next() {
 			return false
 		}
@@ -369,5 +370,8 @@ func (l *sortedList) Seek(v storage.SeriesRef) bool {
 	return true
 }
 
-func (l *sortedList) At() storage.SeriesRef { return storage.SeriesRef(l.refs[l.at]) }
-func (l *sortedList) Err() error            { return nil }
+// At returns the position that the list stands at.
+func (l *sortedList) At() storage.SeriesRef { return positionOf(l.refs[l.at]) }
+
+// Err returns nil.
+func (l *sortedList) Err() error { return nil }

@@ -47,8 +47,8 @@ type memcache struct {
 	metadata []metadataChange
 	// epoch is the number of the newest view pinned to this memcache, pinned
 	// the number of those that are open. Guarded by the shard's lock.
-	epoch  uint64
-	views  []*View
+	epoch uint64
+	views []*View
 }
 
 type metadataChange struct {

@@ -60,40 +60,41 @@ func (n *nameIndex) cutValues(next uint32) int {
 	return sort.Search(len(n.lists), func(i int) bool { return n.lists[i][0] >= next })
 }
 
-// refList is a list of refs as index.Postings.
+// refList is a list of refs as index.Postings. Its positions are refs plus
+// one, since the set operations of tsdb/index take 0 for "before the first".
 type refList struct {
 	rest []uint32
-	cur  uint32
+	cur  storage.SeriesRef
 }
 
 var _ index.Postings = (*refList)(nil)
 
+func newRefList(refs []uint32) *refList { return &refList{rest: refs} }
+
+// Next moves to the next ref.
 func (l *refList) Next() bool {
 	if len(l.rest) == 0 {
+		l.cur = 0
 		return false
 	}
-	l.cur, l.rest = l.rest[0], l.rest[1:]
+	l.cur, l.rest = positionOf(l.rest[0]), l.rest[1:]
 	return true
 }
 
-// Seek moves to the first ref at or after v, from where the list stands.
+// Seek moves on to the first position at or after v.
 func (l *refList) Seek(v storage.SeriesRef) bool {
-	if storage.SeriesRef(l.cur) >= v && l.cur != unread {
+	if l.cur >= v && l.cur != 0 {
 		return true
 	}
-	if v > storage.SeriesRef(unread) {
-		l.rest = nil
-		return false
-	}
-	i, _ := slices.BinarySearch(l.rest, uint32(v))
+	i := sort.Search(len(l.rest), func(i int) bool { return positionOf(l.rest[i]) >= v })
 	l.rest = l.rest[i:]
 	return l.Next()
 }
 
-func (l *refList) At() storage.SeriesRef { return storage.SeriesRef(l.cur) }
-func (l *refList) Err() error            { return nil }
+// At returns the position that the list stands at.
+func (l *refList) At() storage.SeriesRef { return l.cur }
 
-// unread marks a list that Next was never called on; it is no valid ref.
-const unread = 1<<32 - 1
+// Err returns nil.
+func (l *refList) Err() error { return nil }
 
-func newRefList(refs []uint32) *refList { return &refList{rest: refs, cur: unread} }
+func positionOf(ref uint32) storage.SeriesRef { return storage.SeriesRef(ref) + 1 }

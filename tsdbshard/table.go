@@ -77,8 +77,8 @@ type tenant struct {
 // tenantInfo is the part of a tenant that views pin by value.
 type tenantInfo struct {
 	series     uint64
-	mint, maxt int64 // of its samples; mint > maxt when there are none
-	metadata map[string]wire.Metadata // by family; see state.setMetadata
+	mint, maxt int64                    // of its samples; mint > maxt when there are none
+	metadata   map[string]wire.Metadata // by family; see state.setMetadata
 }
 
 func newTable() *table {

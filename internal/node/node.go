@@ -178,7 +178,7 @@ func (n *Node) Close() error {
 
 func (n *Node) close() error {
 	var errs []error
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout) //nolint:contextcheck,forbidigo // Close outlives every request's context
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout) //nolint:forbidigo // Close outlives every request's context
 	defer cancel()
 	for _, l := range []*listener{n.public, n.admin} {
 		if l != nil {

@@ -114,10 +114,10 @@ func (q *request) collect() error {
 			}
 		}
 	}
-	if len(q.remaining) == 0 || q.failure != nil {
-		return nil
+	if len(q.remaining) > 0 && q.failure == nil {
+		return q.again
 	}
-	return q.again
+	return nil
 }
 
 func (q *request) collectPart(p *part) {

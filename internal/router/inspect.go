@@ -34,7 +34,7 @@ func (q *exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher
 	if err != nil {
 		return nil, err
 	}
-	defer pinned.Close()
+	defer pinned.release()
 	var all []exemplar.QueryResult
 	for _, v := range pinned.views {
 		found, err := v.Tenant(q.tenant).ExemplarQuerier().Select(start, end, matchers...)
@@ -65,7 +65,7 @@ func (r *Router) Metadata(ctx context.Context, tenant quorate.TenantID, family s
 	if err != nil {
 		return nil, err
 	}
-	defer pinned.Close()
+	defer pinned.release()
 	all := make(map[string]metadata.Metadata)
 	for _, v := range pinned.views { // later buckets know better
 		for name, m := range v.Tenant(tenant).Metadata(family) {
@@ -85,7 +85,7 @@ func (r *Router) Stats(ctx context.Context, tenant quorate.TenantID, label strin
 	if err != nil {
 		return nil, err
 	}
-	defer pinned.Close()
+	defer pinned.release()
 	sum := &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}
 	for _, v := range pinned.views {
 		s := v.Tenant(tenant).Stats(label, limit)

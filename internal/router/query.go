@@ -29,7 +29,8 @@ func (r *Router) Querier(ctx context.Context, tenant quorate.TenantID, mint, max
 	for _, v := range pinned.views {
 		q, err := tsdb.NewBlockQuerier(v.Tenant(tenant), mint, maxt)
 		if err != nil {
-			return nil, errors.Join(err, closeAll(queriers), pinned.Close())
+			pinned.release()
+			return nil, errors.Join(err, closeAll(queriers))
 		}
 		queriers = append(queriers, q)
 	}
@@ -46,7 +47,8 @@ func (r *Router) ChunkQuerier(ctx context.Context, tenant quorate.TenantID, mint
 	for _, v := range pinned.views {
 		q, err := tsdb.NewBlockChunkQuerier(v.Tenant(tenant), mint, maxt)
 		if err != nil {
-			return nil, errors.Join(err, closeAll(queriers), pinned.Close())
+			pinned.release()
+			return nil, errors.Join(err, closeAll(queriers))
 		}
 		queriers = append(queriers, q)
 	}
@@ -68,14 +70,22 @@ type querier struct {
 	pinned *pinned
 }
 
-func (q *querier) Close() error { return errors.Join(q.Querier.Close(), q.pinned.Close()) }
+// Close closes the queriers, then lets go of what they read.
+func (q *querier) Close() error {
+	defer q.pinned.release()
+	return q.Querier.Close()
+}
 
 type chunkQuerier struct {
 	storage.ChunkQuerier
 	pinned *pinned
 }
 
-func (q *chunkQuerier) Close() error { return errors.Join(q.ChunkQuerier.Close(), q.pinned.Close()) }
+// Close closes the queriers, then lets go of what they read.
+func (q *chunkQuerier) Close() error {
+	defer q.pinned.release()
+	return q.ChunkQuerier.Close()
+}
 
 // pinned are the views of one query, in order of their buckets' start.
 type pinned struct {
@@ -83,8 +93,8 @@ type pinned struct {
 	once  sync.Once
 }
 
-// Close releases the views. It may be called more than once.
-func (p *pinned) Close() error {
+// release lets the views go. It may be called more than once.
+func (p *pinned) release() {
 	p.once.Do(func() {
 		for _, v := range p.views {
 			if v != nil {
@@ -92,7 +102,6 @@ func (p *pinned) Close() error {
 			}
 		}
 	})
-	return nil
 }
 
 // pin takes a confirmed view of every set that may hold the tenant's samples
@@ -113,7 +122,8 @@ func (r *Router) pin(ctx context.Context, tenant quorate.TenantID, mint, maxt in
 	wait.Wait()
 	r.metrics.setsQueried.Add(float64(len(sets)))
 	if err := errors.Join(errs...); err != nil {
-		return nil, errors.Join(err, p.Close())
+		p.release()
+		return nil, err
 	}
 	return p, nil
 }

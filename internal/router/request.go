@@ -177,6 +177,7 @@ func (q *request) timestamp(r row) int64 {
 		return q.in.Histograms[r.at].Timestamp
 	case wire.SectionExemplars:
 		return q.in.Exemplars[r.at].Timestamp
+	case wire.SectionMetadata: // what is known now
 	}
 	return q.now
 }
@@ -267,6 +268,7 @@ func (q *request) placeRow(ctx context.Context, r row) {
 		p.batch.ExemplarTimestamps = append(p.batch.ExemplarTimestamps, t)
 		p.batch.ExemplarValues = append(p.batch.ExemplarValues, e.Value)
 		p.batch.ExemplarLabels = append(p.batch.ExemplarLabels, e.Labels)
+	case wire.SectionMetadata: // placed above
 	}
 }
 
