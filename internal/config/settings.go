@@ -145,7 +145,7 @@ func checkNodeName(text string) error {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
 		case i > 0 && strings.IndexByte("-_.", c) >= 0:
 		default:
-			return fmt.Errorf("%q has the byte %q at offset %d; allowed are letters, digits and, not first, -_.", text, c, i)
+			return fmt.Errorf("%q has the byte %q at offset %d; allowed are letters and digits and, not first, any of -_. too", text, c, i)
 		}
 	}
 	return nil

@@ -145,8 +145,9 @@ func (r *Router) view(ctx context.Context, set *metasvc.ReplicaSet) (view *tsdbs
 
 // setsFor lists the sets that may hold a tenant's samples of [mint, maxt]:
 // those of every policy in the part of its placement history that the range
-// touches (PROTOCOL 11), by start of bucket. Buckets that were never open hold
-// nothing.
+// touches (PROTOCOL 11), by start of bucket. Buckets that are not open in this
+// node's map hold nothing yet: whatever was written to them was routed by this
+// very map, since this node is the only one.
 func (r *Router) setsFor(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) ([]*metasvc.ReplicaSet, error) {
 	record, m, err := r.meta.TenantMap(ctx, tenant)
 	if err != nil {
