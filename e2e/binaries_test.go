@@ -19,16 +19,17 @@ func buildQuorate(t *testing.T) string {
 	return path
 }
 
-// buildPrometheus returns the path of the real Prometheus' binary. A first
+// buildPrometheus returns the paths of the real Prometheus' binaries. A first
 // build takes minutes.
-func buildPrometheus(t *testing.T) string {
+func buildPrometheus(t *testing.T) (prometheus, promtool string) {
 	t.Helper()
-	if path := os.Getenv("QUORATE_PROMETHEUS"); path != "" {
-		return path
+	prometheus, promtool = os.Getenv("QUORATE_PROMETHEUS"), os.Getenv("QUORATE_PROMTOOL")
+	if prometheus != "" && promtool != "" {
+		return prometheus, promtool
 	}
 	dir := t.TempDir()
 	build(t, "../tools/prometheus", "./build.sh", dir)
-	return filepath.Join(dir, "prometheus")
+	return filepath.Join(dir, "prometheus"), filepath.Join(dir, "promtool")
 }
 
 func build(t *testing.T, dir, name string, args ...string) {

@@ -7,7 +7,8 @@
 // unless the environment names them:
 //
 //	QUORATE_BINARY         the server; default: go build ../cmd/quorate
-//	QUORATE_PROMETHEUS     the real Prometheus; default: ../tools/prometheus/build.sh
+//	QUORATE_PROMETHEUS     the real Prometheus and
+//	QUORATE_PROMTOOL       its promtool; default: ../tools/prometheus/build.sh
 //	QUORATE_E2E_DURATION   how long Prometheus writes before answers are compared; default 30s
 //	QUORATE_E2E_ROUNDS     how often the kill test kills; default 20
 package e2e

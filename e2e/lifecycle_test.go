@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -38,45 +37,6 @@ func TestSIGTERMDrainsAndARestartServesTheSame(t *testing.T) {
 		if t.Failed() {
 			return
 		}
-	}
-}
-
-// A user who starts the binary and nothing else gets a server on the documented
-// address, with its data in ./data.
-func TestDefaultStart(t *testing.T) {
-	for _, address := range []string{"127.0.0.1:9240", "127.0.0.1:9242"} {
-		var lc net.ListenConfig
-		l, err := lc.Listen(t.Context(), "tcp", address)
-		if err != nil {
-			t.Fatalf("the default start needs its ports free: %v", err)
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dir := t.TempDir()
-	p := startProcess(t, "quorate", dir, buildQuorate(t))
-	p.waitReady(t, "http://127.0.0.1:9240/-/ready")
-	for _, url := range []string{
-		"http://127.0.0.1:9240/-/healthy",
-		"http://127.0.0.1:9240/metrics",
-		"http://127.0.0.1:9240/api/v1/query?query=1%2B1&time=4",
-		"http://127.0.0.1:9240/prometheus/api/v1/status/buildinfo",
-		"http://127.0.0.1:9242/debug/pprof/cmdline",
-	} {
-		if status, body := get(t, url, "", nil); status != http.StatusOK {
-			t.Errorf("%s answers %d: %.200s", url, status, body)
-		}
-	}
-	for _, url := range []string{
-		"http://127.0.0.1:9240/debug/pprof/",
-	} {
-		if status, _ := get(t, url, "", nil); status != http.StatusNotFound {
-			t.Errorf("%s answers %d, want 404: profiles are for the loopback listener", url, status)
-		}
-	}
-	if code, took := p.terminate(t); code != 0 || took > maxDrain {
-		t.Errorf("exit code %d after %v, want 0 within %v", code, took, maxDrain)
 	}
 }
 

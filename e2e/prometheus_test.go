@@ -77,7 +77,7 @@ remote_write:
 // startPrometheus starts a real Prometheus with its own empty storage.
 func startPrometheus(t *testing.T, quorate, shop, protobuf string) *realPrometheus {
 	t.Helper()
-	binary := buildPrometheus(t)
+	binary, _ := buildPrometheus(t)
 	dir := t.TempDir()
 	p := &realPrometheus{address: freeAddress(t), path: filepath.Join(dir, "prometheus.yml")}
 	p.config = prometheusConfig{Own: p.address, Quorate: quorate, Shop: shop, Protobuf: protobuf, Scrape: true}

@@ -69,10 +69,10 @@ func (f *faults) get() error {
 	return f.getErr
 }
 
-func (s *faultyLog) now() (storeErr, deleteErr error, stall chan struct{}) {
+func (s *faultyLog) now() (stall chan struct{}, storeErr, deleteErr error) {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
-	return s.faults.storeErr, s.faults.deleteErr, s.faults.stall
+	return s.faults.stall, s.faults.storeErr, s.faults.deleteErr
 }
 
 func (s *faultyLog) GetLog(index uint64, l *raft.Log) error {
@@ -83,7 +83,7 @@ func (s *faultyLog) GetLog(index uint64, l *raft.Log) error {
 }
 
 func (s *faultyLog) StoreLogs(logs []*raft.Log) error {
-	err, _, stall := s.now()
+	stall, err, _ := s.now()
 	if stall != nil {
 		<-stall
 	}
@@ -94,7 +94,7 @@ func (s *faultyLog) StoreLogs(logs []*raft.Log) error {
 }
 
 func (s *faultyLog) DeleteRange(from, to uint64) error {
-	if _, err, _ := s.now(); err != nil {
+	if _, _, err := s.now(); err != nil {
 		return err
 	}
 	return s.LogStore.DeleteRange(from, to)

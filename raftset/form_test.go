@@ -10,7 +10,7 @@ import (
 )
 
 func TestFormIsIdempotentForTheReplicasWholeLife(t *testing.T) {
-	h, g, l := start(t, HostConfig{Dir: t.TempDir()})
+	h, g, _ := start(t, HostConfig{Dir: t.TempDir()})
 	form(t, h, testSet)
 	lines := proposeAll(t, g, "x", 3)
 	if err := g.Flush(t.Context()); err != nil {
@@ -19,7 +19,7 @@ func TestFormIsIdempotentForTheReplicasWholeLife(t *testing.T) {
 	form(t, h, testSet)
 	closeGroup(t, g)
 	form(t, h, testSet)
-	_, l = openLeader(t, h, testSet)
+	_, l := openLeader(t, h, testSet)
 	wantLines(t, l, lines...)
 }
 

@@ -77,8 +77,13 @@ func (g *Group) Set() quorate.ReplicaSetID { return g.set }
 // Replica returns the replica's ID.
 func (g *Group) Replica() quorate.ReplicaID { return g.replica }
 
-// Leadership returns the replica's term and whether it leads in it.
+// Leadership returns the replica's term and whether it leads in it. A replica
+// that failed or stops does not, whatever the library's state says: its main
+// loop may set that once more after a shutdown.
 func (g *Group) Leadership() (term uint64, leader bool) {
+	if g.guard.over() {
+		return g.raft.CurrentTerm(), false
+	}
 	// A node never leads twice in one term, so that a term seen before and
 	// after the state is the state's own.
 	for {
@@ -107,16 +112,10 @@ func (g *Group) Status() Status {
 		ManifestIndex: g.manifests.current().index,
 		LogBytes:      g.log.bytes.Load() - g.machine.flushed.Load(),
 		Broken:        g.guard.err(),
+		State:         StateStopped,
 	}
-	switch g.raft.State() {
-	case raft.Follower:
-		s.State = StateFollower
-	case raft.Candidate:
-		s.State = StateCandidate
-	case raft.Leader:
-		s.State = StateLeader
-	case raft.Shutdown:
-		s.State = StateStopped
+	if !g.guard.over() {
+		s.State = stateOf(g.raft.State())
 	}
 	// A closed log has no bounds to tell; zero says so.
 	if first, err := g.log.FirstIndex(); err == nil {
@@ -126,6 +125,19 @@ func (g *Group) Status() Status {
 		s.LastIndex = last
 	}
 	return s
+}
+
+func stateOf(s raft.RaftState) State {
+	switch s {
+	case raft.Follower:
+		return StateFollower
+	case raft.Candidate:
+		return StateCandidate
+	case raft.Leader:
+		return StateLeader
+	case raft.Shutdown:
+	}
+	return StateStopped
 }
 
 func (g *Group) leader() Member {

@@ -40,6 +40,19 @@ func (g *guard) err() error {
 	return nil
 }
 
+// over tells whether the replica failed, or Raft has been told to shut down.
+func (g *guard) over() bool {
+	if g.err() != nil {
+		return true
+	}
+	select {
+	case <-g.halted:
+		return true
+	default:
+		return false
+	}
+}
+
 // fail records the first failure and sets off the stop.
 func (g *guard) fail(err error) {
 	if g.cause.CompareAndSwap(nil, &err) {

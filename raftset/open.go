@@ -247,7 +247,7 @@ func (h *Host) start(ctx context.Context, o *files, sm StateMachine) (*Group, er
 	g.machine.term.Store(m.term)
 	if err := g.startRaft(o, h.raftConfig(o.local, logger)); err != nil {
 		cancel()
-		return nil, err
+		return nil, errors.Join(err, g.transport.Close())
 	}
 	g.guard.running.Store(true)
 	go g.supervise()

@@ -117,7 +117,7 @@ func TestSamplesAreJudgedByTheNewestOfTheirSeries(t *testing.T) {
 	} {
 		for _, between := range []string{"nothing", "a flush", "a restart", "a flush and a restart"} {
 			t.Run(c.says+"/after "+between, func(t *testing.T) {
-				r := newRig(t, tempDir(t), openRange(0, 100))
+				r := newRig(t, t.TempDir(), openRange(0, 100))
 				r.write(&c.first.Batch)
 				switch between {
 				case "a flush":
@@ -143,7 +143,7 @@ func TestSamplesAreJudgedByTheNewestOfTheirSeries(t *testing.T) {
 }
 
 func TestBatchesAreJudgedWholeBeforeAnyOfThemIsApplied(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	require.Equal(t, []wire.SeriesRef{0}, r.write(oneFloat(1, 1))[0].Defined)
 	before := r.dumpNow(1, 2)
 
@@ -169,7 +169,7 @@ func TestBatchesAreJudgedWholeBeforeAnyOfThemIsApplied(t *testing.T) {
 }
 
 func TestRefsAreDenseAndLastForEver(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	define := func(tenant quorate.TenantID, names ...string) []wire.SeriesRef {
 		b := batchOf(tenant, 1)
 		for _, n := range names {
@@ -188,7 +188,7 @@ func TestRefsAreDenseAndLastForEver(t *testing.T) {
 }
 
 func TestBoundsChangeByEntries(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	cut := openRange(0, 50)
 	cut.Version = 2
 	command := AppendBoundsCommand(nil, cut)
@@ -228,7 +228,7 @@ func TestEntriesThatStopTheReplica(t *testing.T) {
 		"a histogram without a shape": enc.Append(nil, wire.KindWrite, badHistogram.Append(nil)),
 	} {
 		t.Run(says, func(t *testing.T) {
-			r := newRig(t, tempDir(t), openRange(0, 100))
+			r := newRig(t, t.TempDir(), openRange(0, 100))
 			r.write(oneFloat(5, 5))
 			_, err := r.shard.ApplyBatch([]quorate.LogEntry{
 				{Index: r.index + 1, Data: data},
@@ -245,14 +245,14 @@ func TestEntriesThatStopTheReplica(t *testing.T) {
 }
 
 func TestEntriesOutOfTurnAreRefused(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(oneFloat(1, 1))
 	_, err := r.shard.ApplyBatch(r.log)
 	require.ErrorContains(t, err, "applied already")
 }
 
 func TestExemplarsAreKeptOnceAndTheNewestStay(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 1_000_000))
+	r := newRig(t, t.TempDir(), openRange(0, 1_000_000))
 	m := newModel(openRange(0, 1_000_000))
 	write := func(b *batchBuilder) {
 		got := r.write(&b.Batch)[0]
@@ -298,7 +298,7 @@ func TestExemplarsAreKeptOnceAndTheNewestStay(t *testing.T) {
 }
 
 func TestMetadataIsKeptWhenItChangesSomething(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(&batchOf(1, 1).metadata("f", "counter", "s", "help").metadata("g", "gauge", "", "").Batch)
 	r.flush()
 	r.write(&batchOf(1, 1).metadata("f", "counter", "s", "help").Batch)

@@ -145,7 +145,7 @@ func drawHistogram(t *rapid.T) sample {
 // TestHistogramsAreExact stores sequences of random histograms, in order and
 // late, and reads them from memory, from a file and merged.
 func TestHistogramsAreExact(t *testing.T) {
-	dir := tempDir(t)
+	dir := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newRig(rt, dir, openRange(0, 1000))
 		want := map[int64]string{}
@@ -173,4 +173,34 @@ func TestHistogramsAreExact(t *testing.T) {
 		}
 		require.NoError(rt, r.shard.Close())
 	})
+}
+
+// TestAResetThatOnlyTheSenderKnowsStaysUnknown stores histograms that grow, of
+// which one is said to follow a reset. It must never be read as "no reset",
+// also when a flush encodes it anew beside its predecessor.
+func TestAResetThatOnlyTheSenderKnowsStaysUnknown(t *testing.T) {
+	r := newRig(t, t.TempDir(), openRange(0, 1000))
+	for i := range int64(6) {
+		h := testHistograms()[0].h.Copy()
+		h.Count += uint64(i)
+		h.ZeroCount += uint64(i)
+		if i == 3 {
+			h.CounterResetHint = histogram.CounterReset
+		}
+		r.write(&batchOf(1, 1).histogram(metricA(), i, 0, h, nil).histogram(metricB(), i, 0, nil, h.ToFloat(nil)).Batch)
+	}
+	unknown, not := histogram.UnknownCounterReset, histogram.NotCounterReset
+	for _, says := range []string{"from memory", "from a file"} {
+		var ints, floats []histogram.CounterResetHint
+		all := r.query(0, 1000)
+		for _, s := range all[labelsOf(metricA()).String()] {
+			ints = append(ints, s.h.CounterResetHint)
+		}
+		for _, s := range all[labelsOf(metricB()).String()] {
+			floats = append(floats, s.fh.CounterResetHint)
+		}
+		require.Equal(t, []histogram.CounterResetHint{unknown, not, not, unknown, not, not}, ints, says)
+		require.Equal(t, ints, floats, says)
+		r.flush()
+	}
 }

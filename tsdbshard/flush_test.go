@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quorate/quorate/internal/testwait"
 	"github.com/quorate/quorate/internal/wire"
 )
 
@@ -47,14 +48,14 @@ func copyDir(t *testing.T, from, to string) {
 // crash can leave behind while a second flush is under way, with the manifest
 // that is in force at that point.
 func TestKilledAtAnyPointOfAFlush(t *testing.T) {
-	dir := tempDir(t)
+	dir := t.TempDir()
 	r := newRig(t, dir, openRange(0, 100))
 	r.write(everything(1))
 	r.flush()
 	r.write(everything(2))
 	oldPayload, oldManifest := r.payload, r.manifest
 	want := r.dumpNow(1)
-	before := tempDir(t)
+	before := t.TempDir()
 	copyDir(t, dir, before)
 
 	f := r.freeze()
@@ -79,21 +80,21 @@ func TestKilledAtAnyPointOfAFlush(t *testing.T) {
 	}
 	oldFile := flushFileName(1, oldManifest)
 	for _, cut := range []int{0, 1, pageHeadBytes, len(written) / 2, len(written) - 1, len(written)} {
-		state := tempDir(t)
+		state := t.TempDir()
 		copyDir(t, before, state)
 		require.NoError(t, os.WriteFile(filepath.Join(state, name+".tmp"), written[:cut], 0o600))
 		check(fmt.Sprintf("after %d of %d bytes", cut, len(written)), state, oldPayload, oldManifest, []string{oldFile})
 	}
-	state := tempDir(t)
+	state := t.TempDir()
 	copyDir(t, dir, state)
 	check("after the rename, before the manifest", state, oldPayload, oldManifest, []string{oldFile})
-	state = tempDir(t)
+	state = t.TempDir()
 	copyDir(t, dir, state)
 	check("after the manifest", state, payload, r.index, []string{oldFile, name})
 }
 
 func TestOpenSweepsOnlyFlushFilesThatTheManifestDoesNotName(t *testing.T) {
-	dir := tempDir(t)
+	dir := t.TempDir()
 	r := newRig(t, dir, openRange(0, 100))
 	r.write(everything(1))
 	r.flush()
@@ -109,7 +110,7 @@ func TestOpenSweepsOnlyFlushFilesThatTheManifestDoesNotName(t *testing.T) {
 // TestDamageOfAFlushFileIsFound flips every bit of a file and cuts it at every
 // length: each must be found, and the error must say on which page.
 func TestDamageOfAFlushFileIsFound(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	r.flush()
 	path := filepath.Join(r.dir, flushFileName(1, 2))
@@ -149,7 +150,7 @@ func TestDamageOfAFlushFileIsFound(t *testing.T) {
 
 func TestAFileOfAnotherPlaceIsRefused(t *testing.T) {
 	write := func(value float64) (*rig, []byte) {
-		r := newRig(t, tempDir(t), openRange(0, 100))
+		r := newRig(t, t.TempDir(), openRange(0, 100))
 		r.write(oneFloat(1, value))
 		r.flush()
 		data, err := os.ReadFile(filepath.Join(r.dir, flushFileName(1, 2)))
@@ -172,7 +173,7 @@ func TestAFileOfAnotherPlaceIsRefused(t *testing.T) {
 }
 
 func TestEveryBitOfAManifestIsChecked(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	r.flush()
 	for i := range r.payload {
@@ -186,7 +187,7 @@ func TestEveryBitOfAManifestIsChecked(t *testing.T) {
 }
 
 func TestDiscardedStateIsWrittenByTheNextFlush(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	f := r.freeze()
 	r.persist(f, r.index)
@@ -205,7 +206,7 @@ func TestDiscardedStateIsWrittenByTheNextFlush(t *testing.T) {
 }
 
 func TestFailedPersistKeepsTheState(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	want := r.dumpNow(1)
 	f := r.freeze()
@@ -229,7 +230,7 @@ func TestFailedPersistKeepsTheState(t *testing.T) {
 }
 
 func TestPersistRefusesAnIndexThatIsNotTheFrozenStates(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	f := r.freeze()
 	_, err := f.Persist(t.Context(), r.index-1)
@@ -249,7 +250,7 @@ func TestPersistRefusesAnIndexThatIsNotTheFrozenStates(t *testing.T) {
 // TestRestoreVoidsARunningPersist restores while a Persist is between two of
 // its checks; the persist must give up and publish no file.
 func TestRestoreVoidsARunningPersist(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	f := r.freeze().(*frozenState)
 	running, goOn := make(chan struct{}), make(chan struct{})
@@ -272,8 +273,7 @@ func TestRestoreVoidsARunningPersist(t *testing.T) {
 	restored := make(chan error)
 	go func() { restored <- r.shard.Restore(context.Background(), GenesisPayload(openRange(0, 50)), 9) }()
 	// Restore voids the persist before it waits for it.
-	for !errors.Is(check(), ErrVoid) {
-	}
+	testwait.For(t, "Restore to void the persist", func() bool { return errors.Is(check(), ErrVoid) })
 	close(goOn)
 	require.ErrorIs(t, <-failed, ErrVoid)
 	require.NoError(t, <-restored)
@@ -286,7 +286,7 @@ func TestRestoreVoidsARunningPersist(t *testing.T) {
 }
 
 func TestALaterFreezeVoidsTheOneBefore(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	first := r.freeze()
 	payload := r.persist(first, r.index)
@@ -295,7 +295,7 @@ func TestALaterFreezeVoidsTheOneBefore(t *testing.T) {
 	// raftset published the first after all; a crash now must be sound too.
 	r.publish(first, payload, 2)
 	want := r.dumpNow(1)
-	crash := &rig{t: t, dir: tempDir(t), index: r.index, log: r.log, results: r.results, payload: r.payload, manifest: r.manifest}
+	crash := &rig{t: t, dir: t.TempDir(), index: r.index, log: r.log, results: r.results, payload: r.payload, manifest: r.manifest}
 	copyDir(t, r.dir, crash.dir)
 	crash.open()
 	crash.replay()
@@ -306,7 +306,7 @@ func TestALaterFreezeVoidsTheOneBefore(t *testing.T) {
 }
 
 func TestNothingToWriteMakesNoFile(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.flush()
 	require.Empty(t, fileNames(t, r.dir))
 	r.write(oneFloat(1, 1))
@@ -321,7 +321,7 @@ func TestNothingToWriteMakesNoFile(t *testing.T) {
 // TestFlushFilesAreDeterministic writes one interval on two replicas, of which
 // one failed to flush in between and had a view open all the time.
 func TestFlushFilesAreDeterministic(t *testing.T) {
-	a, b := newRig(t, tempDir(t), openRange(0, 1000)), newRig(t, tempDir(t), openRange(0, 1000))
+	a, b := newRig(t, t.TempDir(), openRange(0, 1000)), newRig(t, t.TempDir(), openRange(0, 1000))
 	v := b.shard.View()
 	defer v.Close()
 	for i := range int64(50) {
@@ -336,7 +336,7 @@ func TestFlushFilesAreDeterministic(t *testing.T) {
 }
 
 func TestCloseIsFinal(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	f := r.freeze()
 	require.NoError(t, r.shard.Close())

@@ -30,7 +30,7 @@ type headRig struct {
 func newHeadRig(t *testing.T) *headRig {
 	t.Helper()
 	opts := tsdb.DefaultHeadOptions()
-	opts.ChunkDirRoot = tempDir(t)
+	opts.ChunkDirRoot = t.TempDir()
 	opts.ChunkRange = 24 * time.Hour.Milliseconds()
 	opts.EnableSTStorage.Store(true)
 	opts.FloatChunkEncoding.Store(uint32(chunkenc.EncXOR2))
@@ -39,7 +39,7 @@ func newHeadRig(t *testing.T) *headRig {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, head.Close()) })
 	require.NoError(t, head.Init(math.MinInt64))
-	return &headRig{rig: newRig(t, tempDir(t), openRange(0, math.MaxInt64)), head: head}
+	return &headRig{rig: newRig(t, t.TempDir(), openRange(0, math.MaxInt64)), head: head}
 }
 
 // append appends one sample for each series to both.
@@ -254,7 +254,7 @@ func TestExportMakesATSDBBlock(t *testing.T) {
 	tv := v.Tenant(1)
 	compactor, err := tsdb.NewLeveledCompactor(t.Context(), nil, nil, []int64{24 * time.Hour.Milliseconds()}, nil, nil)
 	require.NoError(t, err)
-	dir := tempDir(t)
+	dir := t.TempDir()
 	ids, err := compactor.Write(dir, tv, tv.Meta().MinTime, tv.Meta().MaxTime, nil)
 	require.NoError(t, err)
 	require.Len(t, ids, 1)

@@ -17,7 +17,7 @@ import (
 // tenant whose refs lie between them.
 func indexRig(t *testing.T) (*TenantView, []labels.Labels) {
 	t.Helper()
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	var all []labels.Labels
 	for i := range 300 {
 		pairs := []string{"__name__", fmt.Sprintf("m%d", i%3), "i", fmt.Sprint(i)}
@@ -173,7 +173,7 @@ func TestLabelOrderEqualsPrometheus(t *testing.T) {
 }
 
 func TestQueriesAreTrimmedToTheirRange(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 10_000))
+	r := newRig(t, t.TempDir(), openRange(0, 10_000))
 	b := batchOf(1, 1)
 	for i := range int64(500) {
 		b.float(metricA(), 10*i, float64(i))
@@ -207,7 +207,7 @@ func (r *rig) query(mint, maxt int64) map[string][]sample {
 }
 
 func TestIteratorsSeekAcrossParts(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, math.MaxInt64))
+	r := newRig(t, t.TempDir(), openRange(0, math.MaxInt64))
 	b := batchOf(1, 1)
 	for i := range int64(100) {
 		b.float(metricA(), 10*i, float64(i))

@@ -235,7 +235,7 @@ func (m *machine) Check(*rapid.T) {
 // fail or are overtaken, restarts, installed snapshots and pinned views, and
 // compares results and content with the model.
 func TestShardEqualsModel(t *testing.T) {
-	root := tempDir(t)
+	root := t.TempDir()
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++

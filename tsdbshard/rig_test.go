@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -224,9 +223,11 @@ func (b *batchBuilder) metadata(family, typ, unit, help string) *batchBuilder {
 type dump map[quorate.TenantID]tenantDump
 
 type tenantDump struct {
-	samples   map[string]map[int64]string
-	exemplars map[string][]string
-	metadata  map[string]string
+	series     uint64 // without samples too
+	mint, maxt int64  // of all samples, end exclusive
+	samples    map[string]map[int64]string
+	exemplars  map[string][]string
+	metadata   map[string]string
 }
 
 func newTenantDump() tenantDump {
@@ -270,6 +271,7 @@ func dumpView(t failer, v *View, tenants ...quorate.TenantID) dump {
 	for _, id := range tenants {
 		tv := v.Tenant(id)
 		td := newTenantDump()
+		td.series, td.mint, td.maxt = tv.NumSeries(), tv.Meta().MinTime, tv.Meta().MaxTime
 		for lset, samples := range querySamples(t, tv, math.MinInt64, math.MaxInt64, matchAll()) {
 			td.samples[lset] = map[int64]string{}
 			last := int64(math.MinInt64)
@@ -491,7 +493,14 @@ func (m *model) dump(tenants ...quorate.TenantID) dump {
 			if s.tenant != id {
 				continue
 			}
+			td.series++
 			name := labelsOf(s.labels).String()
+			for ts := range s.samples {
+				if td.mint == td.maxt {
+					td.mint, td.maxt = ts, ts+1
+				}
+				td.mint, td.maxt = min(td.mint, ts), max(td.maxt, ts+1)
+			}
 			if len(s.samples) > 0 {
 				td.samples[name] = map[int64]string{}
 				for ts, text := range s.samples {
@@ -510,9 +519,4 @@ func (m *model) dump(tenants ...quorate.TenantID) dump {
 		d[id] = td
 	}
 	return d
-}
-
-func tempDir(t testing.TB) string {
-	t.Helper()
-	return t.TempDir()
 }

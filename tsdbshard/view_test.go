@@ -42,7 +42,7 @@ func TestViewsStayWhatTheyWereWhileEntriesAreApplied(t *testing.T) {
 		log = append(log, quorate.LogEntry{Index: index, Data: enc.Append(nil, wire.KindWrite, b.Append(nil))})
 	}
 
-	s, err := New(Config{Dir: tempDir(t), Set: testSet})
+	s, err := New(Config{Dir: t.TempDir(), Set: testSet})
 	require.NoError(t, err)
 	require.NoError(t, s.Open(t.Context(), GenesisPayload(bounds), 1))
 	done := make(chan struct{})
@@ -93,7 +93,7 @@ func TestViewsStayWhatTheyWereWhileEntriesAreApplied(t *testing.T) {
 }
 
 func TestAViewDoesNotShowWhatCameLater(t *testing.T) {
-	r := newRig(t, tempDir(t), openRange(0, 100))
+	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(&batchOf(1, 1).float(canonical("__name__", "old", "x", "1"), 1, 1).Batch)
 	v := r.shard.View()
 	defer v.Close()

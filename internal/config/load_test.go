@@ -25,7 +25,7 @@ func TestAnErrorNamesFileLineSettingAndRule(t *testing.T) {
 		"a number out of range":       {"buckets:\n\n  shards: 0", `:3: buckets.shards: 0 is outside 1 to 1024`},
 		"yes for true":                {"multi_tenancy:\n  enabled: yes", `:2: multi_tenancy.enabled: "yes" is not a boolean`},
 		"a bad size":                  {"raft:\n  segment_bytes: 8 mib", `:2: raft.segment_bytes: "8 mib" is not a size such as`},
-		"a size out of range":         {"raft: {segment_bytes: 2GiB}", `:1: raft.segment_bytes: 2GiB is outside 64KiB to 1GiB`},
+		"a size out of range":         {"raft: {segment_bytes: 2GiB}", `:1: raft.segment_bytes: 2GiB is outside 64KiB to 256MiB`},
 		"a bad duration":              {"query: {timeout: 5x}", `:1: query.timeout: "5x" is not a duration such as`},
 		"a duration without a unit":   {"query: {timeout: 5}", `:1: query.timeout: "5" is not a duration such as`},
 		"a negative duration":         {"query: {timeout: -5s}", `:1: query.timeout: "-5s" is not a duration such as`},

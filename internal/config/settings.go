@@ -106,9 +106,9 @@ func bucketSettings(b *Buckets) []setting {
 			durationValue{&b.Span, minute, year}},
 		{"buckets.shards", "Into how many ReplicaSets the series of a new bucket are spread. Existing buckets keep theirs.",
 			countValue{&b.Shards, 1, 1024}},
-		{"buckets.late_window", "How long after its end a bucket still takes samples as they come. At most `buckets.span`.",
+		{"buckets.late_window", "How long after its end a bucket stays open for samples that come late. At most `buckets.span`. Buckets are not closed yet; all of them take samples.",
 			durationValue{&b.LateWindow, time.Second, year}},
-		{"buckets.retention", "How long samples are kept. At least `buckets.span`.",
+		{"buckets.retention", "How old a sample may be when it comes; older ones are refused (400). At least `buckets.span`. Buckets that have outlived it are not dropped yet.",
 			durationValue{&b.Retention, minute, 100 * year}},
 		{"buckets.future_bound", "How far ahead of the server's clock a sample's time may lie (400 above). At most `buckets.span`.",
 			durationValue{&b.FutureBound, time.Second, day}},
@@ -124,7 +124,7 @@ func storageSettings(c *Config) []setting {
 		{"flush.max_age", "How old the oldest unflushed sample of a shard may get before the shard is flushed.",
 			durationValue{&c.Flush.MaxAge, time.Second, day}},
 		{"raft.segment_bytes", "The size of one segment file of a ReplicaSet's log. Each open set preallocates one.",
-			bytesValue{&c.Raft.SegmentBytes, 64 * KiB, GiB}},
+			bytesValue{&c.Raft.SegmentBytes, 64 * KiB, 256 * MiB}},
 	}
 }
 
