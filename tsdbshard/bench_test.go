@@ -119,9 +119,16 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// BenchmarkApplyRefs applies scrapes of known series, decoding included.
+// BenchmarkApplyRefs applies scrapes of known series, decoding included:
+// without readers, and with a new view for each scrape, so that every row is
+// saved once a scrape.
 func BenchmarkApplyRefs(b *testing.B) {
-	const rounds = 100
+	b.Run("no view", func(b *testing.B) { benchmarkApplyRefs(b, func(*Shard) func() { return func() {} }) })
+	b.Run("a view a scrape", func(b *testing.B) { benchmarkApplyRefs(b, func(s *Shard) func() { return s.View().Close }) })
+}
+
+func benchmarkApplyRefs(b *testing.B, pin func(*Shard) (unpin func())) {
+	const rounds, perRound = 100, benchSeries / benchPerWire
 	defs := definitionEntries(benchSeries)
 	entries := scrapeEntries(benchSeries, rounds, uint64(2+len(defs)))
 	samples, reported := 0, false
@@ -132,7 +139,11 @@ func BenchmarkApplyRefs(b *testing.B) {
 		applyAll(b, s, defs)
 		created := heapInUse()
 		b.StartTimer()
-		applyAll(b, s, entries)
+		for round := range rounds {
+			unpin := pin(s)
+			applyAll(b, s, entries[round*perRound:(round+1)*perRound])
+			unpin()
+		}
 		samples += benchSeries * rounds
 		b.StopTimer()
 		if !reported {
