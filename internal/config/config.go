@@ -46,6 +46,7 @@ type Write struct {
 	MaxLabelNames      int
 	MaxLabelNameBytes  Bytes
 	MaxLabelValueBytes Bytes
+	SortUnsortedLabels bool
 }
 
 // Query bounds what one query may cost and how many run at once.

@@ -84,6 +84,9 @@ func writeSettings(w *Write) []setting {
 			bytesValue{&w.MaxLabelNameBytes, 1, 64 * KiB}},
 		{"write.max_label_value_bytes", "The longest label value (400 above).",
 			bytesValue{&w.MaxLabelValueBytes, 1, 64 * KiB}},
+		{"write.sort_unsorted_labels", "Take series whose labels are not sorted by name, as some senders other than Prometheus send them, and sort them. " +
+			"While this is false they are refused (400), as the remote-write specification has it.",
+			boolValue{&w.SortUnsortedLabels}},
 	}
 }
 

@@ -26,6 +26,7 @@ func (n *Node) edges() (http.Handler, error) {
 			MaxLabels:     s.Write.MaxLabelNames,
 			MaxNameBytes:  int(s.Write.MaxLabelNameBytes),
 			MaxValueBytes: int(s.Write.MaxLabelValueBytes),
+			SortUnsorted:  s.Write.SortUnsortedLabels,
 		},
 		MaxWireBytes:     int64(s.Write.MaxWireBytes),
 		MaxDecodedBytes:  int64(s.Write.MaxDecodedBytes),

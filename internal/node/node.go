@@ -112,6 +112,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	flush := &flusher{
 		config: FlushConfig{
 			MaxMemcacheBytes: int64(n.settings.Flush.MaxMemcacheBytes),
+			MaxLogBytes:      int64(n.settings.Flush.MaxLogBytes),
 			MaxAge:           n.settings.Flush.MaxAge,
 		}.withDefaults(),
 		replicas: open,
