@@ -121,7 +121,7 @@ func (m *memcache) row(ref uint32) *memRow {
 func (m *memcache) touch(ref uint32, row *memRow) {
 	for _, v := range m.views {
 		if v.epoch > row.epoch {
-			v.saved[ref] = row.image(true)
+			v.saved.put(ref, row.image(true))
 		}
 	}
 	row.epoch = m.epoch
@@ -346,6 +346,7 @@ type image struct {
 	extra *extraImage
 	last  slabPos
 	n     uint8
+	saved bool // see savedRows
 }
 
 type extraImage struct {
