@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	wal "github.com/hashicorp/raft-wal"
+	walfs "github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/segment"
 
 	"github.com/quorate/quorate/internal/durable"
 )
@@ -45,6 +47,7 @@ func openWAL(o LogOptions) (LogStore, error) {
 	list := &segmentList{repair: true, search: !o.Clean, reached: o.Reached}
 	w, err := wal.Open(o.Dir,
 		wal.WithMetaStore(list),
+		wal.WithSegmentFiler(segment.NewFiler(o.Dir, zeroedFS{walfs.New()})),
 		wal.WithSegmentSize(o.SegmentBytes),
 		wal.WithLogger(newLibraryLogger(o.Logger)))
 	if err != nil {

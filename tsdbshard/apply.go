@@ -294,10 +294,12 @@ func (w *batchWriter) histograms() error {
 			s.start = b.HistogramStartTimestamps[i]
 		}
 		// Decoded whatever the verdict is, so that bad bytes are found out by
-		// all replicas alike.
+		// all replicas alike. They are a refusal and not an error: a set that
+		// stopped over them would stop again at every replay of its log.
 		decoded, err := decodeHistogram(encoded)
 		if err != nil {
-			return fmt.Errorf("histogram row %d: %w", i, err)
+			w.refuse(wire.SectionHistograms, i, wire.RowInvalid)
+			continue
 		}
 		decoded.t, decoded.st = s.time, s.start
 		newest := w.st.table.newestOf(ref)

@@ -211,21 +211,16 @@ func TestBoundsChangeByEntries(t *testing.T) {
 func TestEntriesThatStopTheReplica(t *testing.T) {
 	var enc wire.Encoder
 	good := oneFloat(1, 1).Append(nil)
-	badHistogram := batchOf(1, 1)
-	badHistogram.histogram(metricA(), 1, 0, &histogram.Histogram{
-		PositiveSpans: []histogram.Span{{Length: 3}}, PositiveBuckets: []int64{1},
-	}, nil)
 	for says, data := range map[string][]byte{
-		"seal":                        enc.Append(nil, wire.KindSeal),
-		"delete":                      enc.Append(nil, wire.KindDelete, []byte("x")),
-		"activate":                    enc.Append(nil, wire.KindActivate, []byte("x")),
-		"a metadata command":          enc.Append(nil, wire.KindMeta, []byte("x")),
-		"no entry at all":             []byte("garbage"),
-		"an empty entry":              nil,
-		"a batch cut short":           enc.Append(nil, wire.KindWrite, good, good[:len(good)-1]),
-		"bounds cut short":            enc.Append(nil, wire.KindBounds, []byte{1}),
-		"empty bounds":                enc.Append(nil, wire.KindBounds, AppendBoundsCommand(nil, openRange(5, 5))),
-		"a histogram without a shape": enc.Append(nil, wire.KindWrite, badHistogram.Append(nil)),
+		"seal":               enc.Append(nil, wire.KindSeal),
+		"delete":             enc.Append(nil, wire.KindDelete, []byte("x")),
+		"activate":           enc.Append(nil, wire.KindActivate, []byte("x")),
+		"a metadata command": enc.Append(nil, wire.KindMeta, []byte("x")),
+		"no entry at all":    []byte("garbage"),
+		"an empty entry":     nil,
+		"a batch cut short":  enc.Append(nil, wire.KindWrite, good, good[:len(good)-1]),
+		"bounds cut short":   enc.Append(nil, wire.KindBounds, []byte{1}),
+		"empty bounds":       enc.Append(nil, wire.KindBounds, AppendBoundsCommand(nil, openRange(5, 5))),
 	} {
 		t.Run(says, func(t *testing.T) {
 			r := newRig(t, t.TempDir(), openRange(0, 100))
@@ -314,4 +309,32 @@ func TestMetadataIsKeptWhenItChangesSomething(t *testing.T) {
 	require.Len(t, v.Tenant(2).Metadata("f"), 1)
 	require.Empty(t, v.Tenant(2).Metadata("g"))
 	require.Empty(t, v.Tenant(3).Metadata(""))
+}
+
+func TestARowThatIsNoHistogramIsRefusedAndTheOthersAreApplied(t *testing.T) {
+	encoded := func(h *histogram.Histogram) []byte { return wire.AppendHistogram(nil, h) }
+	for says, bad := range map[string][]byte{
+		"no bytes":                nil,
+		"garbage":                 []byte("garbage"),
+		"more spans than buckets": encoded(&histogram.Histogram{PositiveSpans: []histogram.Span{{Length: 3}}, PositiveBuckets: []int64{1}}),
+		"a schema of no meaning":  encoded(&histogram.Histogram{Schema: -7}),
+		"custom buckets without bounds": encoded(&histogram.Histogram{
+			Schema: histogram.CustomBucketsSchema, PositiveSpans: []histogram.Span{{Length: 2}}, PositiveBuckets: []int64{1, 1},
+		}),
+	} {
+		t.Run(says, func(t *testing.T) {
+			r := newRig(t, t.TempDir(), openRange(0, 100))
+			b := batchOf(1, 1).float(metricA(), 5, 5)
+			b.HistogramSeries = append(b.HistogramSeries, b.Series[0])
+			b.HistogramTimestamps = append(b.HistogramTimestamps, 6)
+			b.Histograms = append(b.Histograms, bad)
+			got := r.write(&b.Batch)[0]
+			require.Equal(t, wire.BatchApplied, got.Status)
+			require.Equal(t, 1, got.Floats)
+			require.Equal(t, 0, got.Histograms)
+			require.Equal(t, 1, got.Refused)
+			require.Equal(t, wire.RefusedRow{Section: wire.SectionHistograms, Reason: wire.RowInvalid}, got.First)
+			require.Equal(t, map[int64]string{5: float(0, 5)}, r.samplesOfA())
+		})
+	}
 }

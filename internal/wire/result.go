@@ -46,6 +46,11 @@ const (
 	RowConflict RowReason = iota + 1
 	// RowOutOfBounds is a sample outside the set's time bounds.
 	RowOutOfBounds
+	// RowInvalid is a native histogram that does not decode, or whose spans,
+	// buckets and schema do not fit each other. Edges refuse these before they
+	// are proposed; here they are refused, not an error, so that no row a
+	// client sends can ever stop a set.
+	RowInvalid
 )
 
 // String prints the reason as the sentence part that error messages use.
@@ -55,6 +60,8 @@ func (r RowReason) String() string {
 		return "duplicate sample for timestamp with another value"
 	case RowOutOfBounds:
 		return "sample outside the time bounds of its bucket"
+	case RowInvalid:
+		return "invalid native histogram"
 	}
 	return fmt.Sprintf("RowReason(%d)", uint8(r))
 }
