@@ -6,53 +6,60 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/router"
+	"github.com/quorate/quorate/raftset"
 )
 
-// FlushConfig says when a shard's memcache is written to a file.
-type FlushConfig struct {
-	// MaxMemcacheBytes flushes a shard whose memcache holds more. Zero means 64 MiB.
-	MaxMemcacheBytes int64
-	// MaxLogBytes flushes a shard whose log has grown by more since the last
-	// flush, which bounds how much a restart replays. Zero means 256 MiB.
-	MaxLogBytes int64
-	// MaxAge flushes a shard whose oldest unflushed write is older. Zero means
-	// 30 min. Each shard draws its own age from the upper half, so that
-	// replicas do not flush together.
-	MaxAge time.Duration
-	// CheckEvery is how often the shards are looked at. Zero means 1 s.
-	CheckEvery time.Duration
+// flushAgain is how long a replica whose flush failed is left alone.
+const flushAgain = 10 * time.Second
+
+// metaLogBytes is the size of the metadata log past its manifest at which the
+// metadata is flushed: a snapshot of it is small, and a start replays the rest.
+const metaLogBytes = 1 << 20
+
+// flushLimits say when a replica is flushed. All are positive.
+type flushLimits struct {
+	// memcacheBytes flushes a shard whose memcache holds more.
+	memcacheBytes int64
+	// logBytes flushes a replica whose log has grown by more since the last
+	// flush, which bounds how much a restart replays.
+	logBytes int64
+	// age flushes a replica whose oldest unflushed entry is older. Each
+	// replica draws its own age from the upper half, so that they do not flush
+	// together.
+	age time.Duration
 }
 
-func (c FlushConfig) withDefaults() FlushConfig {
-	if c.MaxMemcacheBytes == 0 {
-		c.MaxMemcacheBytes = 64 << 20
-	}
-	if c.MaxLogBytes == 0 {
-		c.MaxLogBytes = 256 << 20
-	}
-	if c.MaxAge == 0 {
-		c.MaxAge = 30 * time.Minute
-	}
-	if c.CheckEvery == 0 {
-		c.CheckEvery = time.Second
-	}
-	return c
+// flushTarget is one replica as the flusher sees it.
+type flushTarget struct {
+	group         *raftset.Group
+	memcacheBytes int64
+	limits        flushLimits
 }
 
-// flusher decides when shards flush. It looks at all of them in turn, so one
-// shard flushes at a time and the disk is left to the log.
+// flusher decides when replicas flush: those of samples and the metadata's. It
+// looks at all of them in turn, so one replica flushes at a time and the disk
+// is left to the log.
 type flusher struct {
-	config   FlushConfig
+	limits   flushLimits
+	meta     *raftset.Group
 	replicas *router.Replicas
 	logger   *slog.Logger
-	due      map[quorate.ReplicaSetID]time.Time // when a shard with unflushed writes is too old
+	// due is when a replica with unflushed entries is flushed for its age,
+	// notBefore until when one whose flush failed is left alone.
+	due, notBefore map[setID]time.Time
+}
+
+func newFlusher(limits flushLimits, meta *raftset.Group, replicas *router.Replicas, logger *slog.Logger) *flusher {
+	return &flusher{
+		limits: limits, meta: meta, replicas: replicas, logger: logger,
+		due: make(map[setID]time.Time), notBefore: make(map[setID]time.Time),
+	}
 }
 
 // run flushes until the context ends.
 func (f *flusher) run(ctx context.Context) {
-	tick := time.NewTicker(f.config.CheckEvery)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
@@ -64,46 +71,47 @@ func (f *flusher) run(ctx context.Context) {
 	}
 }
 
-func (f *flusher) pass(ctx context.Context, now time.Time) {
-	seen := make(map[quorate.ReplicaSetID]bool)
+func (f *flusher) targets() []flushTarget {
+	ofMeta := f.limits
+	ofMeta.logBytes = min(ofMeta.logBytes, metaLogBytes)
+	targets := []flushTarget{{group: f.meta, limits: ofMeta}}
 	for _, r := range f.replicas.All() {
-		status := r.Group().Status()
-		seen[status.Set] = true
-		if !f.isDue(r, now) {
+		targets = append(targets, flushTarget{group: r.Group(), memcacheBytes: r.Shard().MemcacheBytes(), limits: f.limits})
+	}
+	return targets
+}
+
+func (f *flusher) pass(ctx context.Context, now time.Time) {
+	for _, t := range f.targets() {
+		status := t.group.Status()
+		if !f.isDue(t, status, now) {
 			continue
 		}
-		delete(f.due, status.Set)
 		start := time.Now()
-		if err := r.Group().Flush(ctx); err != nil {
-			// The memcache is kept and the log with it: nothing is lost, and
-			// the next pass tries again.
+		if err := t.group.Flush(ctx); err != nil {
+			// The memcache is kept and the log with it: nothing is lost.
+			f.notBefore[status.Set] = now.Add(flushAgain)
 			f.logger.Error("flush failed", "set", status.Set, "error", err)
 			continue
 		}
-		f.logger.Info("flushed", "set", status.Set, "index", status.AppliedIndex, "took", time.Since(start))
-	}
-	for set := range f.due {
-		if !seen[set] {
-			delete(f.due, set)
-		}
+		delete(f.due, status.Set)
+		f.logger.Debug("flushed", "set", status.Set, "index", status.AppliedIndex, "took", time.Since(start))
 	}
 }
 
-func (f *flusher) isDue(r *router.Replica, now time.Time) bool {
-	bytes := r.Shard().MemcacheBytes()
-	status := r.Group().Status()
-	if bytes == 0 || status.AppliedIndex <= status.ManifestIndex {
+func (f *flusher) isDue(t flushTarget, status raftset.Status, now time.Time) bool {
+	if status.LogBytes == 0 || status.AppliedIndex <= status.ManifestIndex {
 		delete(f.due, status.Set)
 		return false
 	}
-	if bytes >= f.config.MaxMemcacheBytes || status.LogBytes >= f.config.MaxLogBytes {
-		return true
+	due, waiting := f.due[status.Set]
+	if !waiting {
+		half := t.limits.age / 2
+		due = now.Add(half + rand.N(half+1))
+		f.due[status.Set] = due
 	}
-	due, ok := f.due[status.Set]
-	if !ok {
-		half := f.config.MaxAge / 2
-		f.due[status.Set] = now.Add(half + rand.N(half+1))
+	if now.Before(f.notBefore[status.Set]) {
 		return false
 	}
-	return now.After(due)
+	return now.After(due) || t.memcacheBytes >= t.limits.memcacheBytes || status.LogBytes >= t.limits.logBytes
 }

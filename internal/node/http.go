@@ -13,12 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
-	"golang.org/x/sync/errgroup"
 )
 
-// Bounds of the HTTP server, so that a client that sends or reads slowly holds
-// a connection for a bounded time. There is no bound on a whole response:
-// queries have their own.
+// Bounds of the HTTP server, so that a client that sends slowly holds a
+// connection for a bounded time. Responses have none here: queries are bounded
+// by their own timeout, and a client that stops reading by the query edge.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 60 * time.Second
@@ -63,19 +62,18 @@ func (l *listener) address() string { return l.socket.Addr().String() }
 
 // serve runs until shutdown; TLS and authentication are the web
 // configuration's, by the Prometheus convention.
-func (l *listener) serve(group *errgroup.Group) {
-	group.Go(func() error {
-		err := web.Serve(l.socket, l.server, l.flags, l.logger)
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return fmt.Errorf("%s listener on %s: %w", l.name, l.address(), err)
-	})
+func (l *listener) serve() error {
+	err := web.Serve(l.socket, l.server, l.flags, l.logger)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("%s listener on %s: %w", l.name, l.address(), err)
 }
 
 // shutdown stops accepting and waits for the requests under way, up to the
 // context's end, after which their connections are cut.
 func (l *listener) shutdown(ctx context.Context) error {
+	defer l.socket.Close() //nolint:errcheck // open still only where serving never began
 	err := l.server.Shutdown(ctx)
 	if err == nil {
 		return nil

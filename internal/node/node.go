@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/router"
@@ -20,6 +19,9 @@ import (
 
 // drainTimeout bounds how long Close waits for requests under way.
 const drainTimeout = 30 * time.Second
+
+// metadataTimeout bounds how long a start waits for the metadata leader.
+const metadataTimeout = 10 * time.Second
 
 // Options are what a process, rather than its operator, gives a node.
 type Options struct {
@@ -50,12 +52,14 @@ type Node struct {
 	public   *listener
 	admin    *listener
 
-	// background holds what runs until Close besides the listeners; serving
-	// holds the listeners. Each goroutine is started in start and awaited in Close.
+	// background holds what runs until Close; each goroutine is started in
+	// start, by way of listen and runMeta, and awaited in Close.
 	background     sync.WaitGroup
 	stopBackground context.CancelFunc
-	serving        *errgroup.Group
-	failed         <-chan struct{} // a listener ended by itself
+
+	failOnce sync.Once
+	failed   chan struct{}
+	failure  error // written before failed is closed
 
 	closeOnce sync.Once
 	closeErr  error
@@ -66,7 +70,7 @@ type Node struct {
 // leads and the current bucket takes writes. The context bounds only the
 // start.
 func Start(ctx context.Context, settings config.Config, options Options) (*Node, error) {
-	n := &Node{settings: settings, options: options, logger: options.Logger}
+	n := &Node{settings: settings, options: options, logger: options.Logger, failed: make(chan struct{})}
 	if n.options.Now == nil {
 		n.options.Now = time.Now
 	}
@@ -109,24 +113,68 @@ func (n *Node) start(ctx context.Context) (err error) {
 	n.router = router.New(router.Config{
 		Meta: router.ClientMeta{Client: n.meta.client}, Replicas: open, Now: n.options.Now, Logger: n.logger, Registerer: n.options.Registry,
 	})
-	flush := &flusher{
-		config: FlushConfig{
-			MaxMemcacheBytes: int64(n.settings.Flush.MaxMemcacheBytes),
-			MaxLogBytes:      int64(n.settings.Flush.MaxLogBytes),
-			MaxAge:           n.settings.Flush.MaxAge,
-		}.withDefaults(),
-		replicas: open,
-		logger:   n.logger,
-		due:      make(map[setID]time.Time),
-	}
-	n.background.Go(func() {
-		if err := n.meta.run(background); err != nil {
-			n.logger.Error("metadata controller ended", "error", err)
-		}
-	})
+	flush := newFlusher(flushLimits{
+		memcacheBytes: int64(n.settings.Flush.MaxMemcacheBytes),
+		logBytes:      int64(n.settings.Flush.MaxLogBytes),
+		age:           n.settings.Flush.MaxAge,
+	}, n.meta.group, open, n.logger)
+	n.awaitMetadata(ctx)
+	n.background.Go(func() { n.runMeta(background) })
 	n.background.Go(func() { n.replicas.run(background) })
 	n.background.Go(func() { flush.run(background) })
 	return n.listen(ctx)
+}
+
+// awaitMetadata waits, for a while, until this node's metadata is all that was
+// committed before the start, so that the first request is not answered from
+// an older map. Without a leader the node starts with the map that it has.
+func (n *Node) awaitMetadata(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	tick := time.NewTicker(metadataTimeout / 2000)
+	defer tick.Stop()
+	for {
+		err := n.meta.client.ConfirmMap(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			n.logger.Warn("starting without confirmed metadata", "error", err)
+			return
+		}
+	}
+}
+
+// runMeta runs the controller until the context ends. A node whose metadata
+// replica stopped by itself is of no more use: its map grows old and no bucket
+// is planned. It fails as a whole, to be started again.
+func (n *Node) runMeta(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopped := make(chan struct{})
+	n.background.Go(func() {
+		defer close(stopped)
+		if err := n.meta.run(ctx); err != nil {
+			n.fail(err)
+		}
+	})
+	select {
+	case <-stopped:
+	case <-n.meta.group.Failed():
+		n.fail(fmt.Errorf("metadata replica stopped: %w", n.meta.group.Status().Broken))
+		cancel()
+		<-stopped
+	}
+}
+
+// fail makes the node fail as a whole, for a reason that Close returns.
+func (n *Node) fail(reason error) {
+	n.failOnce.Do(func() {
+		n.failure = reason
+		close(n.failed)
+	})
 }
 
 // listen opens both listeners and serves on them. They come last: nobody is
@@ -143,10 +191,13 @@ func (n *Node) listen(ctx context.Context) error {
 	if n.admin, err = listen(ctx, "admin", s.Admin.Listen, "", adminHandler(), n.logger); err != nil {
 		return err
 	}
-	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
-	n.serving, n.failed = group, failed.Done()
-	n.public.serve(group)
-	n.admin.serve(group)
+	for _, l := range []*listener{n.public, n.admin} {
+		n.background.Go(func() {
+			if err := l.serve(); err != nil {
+				n.fail(err)
+			}
+		})
+	}
 	n.logger.Info("listening", "http", n.HTTPAddr(), "admin", n.AdminAddr())
 	return nil
 }
@@ -157,11 +208,17 @@ func (n *Node) HTTPAddr() string { return n.public.address() }
 // AdminAddr returns the host:port on which profiles are served.
 func (n *Node) AdminAddr() string { return n.admin.address() }
 
-// Failed is closed when a listener ended by itself; Close then returns why.
+// Failed is closed when the node can go on no longer: a listener or the
+// metadata replica stopped by itself. Close then returns why.
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 
 // ready tells what the node still waits for before it can take writes.
 func (n *Node) ready(ctx context.Context) error {
+	select {
+	case <-n.failed:
+		return n.failure
+	default:
+	}
 	return n.replicas.ready(ctx, n.options.Now().UnixMilli())
 }
 
@@ -186,13 +243,15 @@ func (n *Node) close() error {
 			errs = append(errs, l.shutdown(ctx))
 		}
 	}
-	if n.serving != nil {
-		errs = append(errs, n.serving.Wait())
-	}
 	if n.stopBackground != nil {
 		n.stopBackground()
 	}
 	n.background.Wait()
+	select {
+	case <-n.failed:
+		errs = append(errs, n.failure)
+	default:
+	}
 	if n.queries != nil {
 		errs = append(errs, n.queries.Close())
 	}

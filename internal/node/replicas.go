@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/router"
 	"github.com/quorate/quorate/metasvc"
@@ -17,24 +15,33 @@ import (
 	"github.com/quorate/quorate/tsdbshard"
 )
 
-// reconcileEvery is how often the replicas are compared with the map when
-// nothing announces a change.
-const reconcileEvery = time.Second
+const (
+	// reconcileEvery is how often the replicas are compared with the map when
+	// nothing announces a change.
+	reconcileEvery = time.Second
+	// The pause before a replica that could not be opened is tried again,
+	// doubling from first to most.
+	firstReopen = time.Second
+	mostReopen  = time.Minute
+	// healthyAfter is how long an opened replica runs before an earlier
+	// failure is forgotten: one that fails twice within it stays closed.
+	healthyAfter = 10 * time.Minute
+)
 
 // replicaManager opens the replicas that the map places on this node, reports
 // new ones as formed, and closes or reopens those that fail. It never deletes
 // anything: files go only on a positive record (PROTOCOL 16), of which there
 // is none yet.
 type replicaManager struct {
-	dataDir  string
-	node     quorate.NodeID
-	host     *raftset.Host
-	client   *metasvc.Client
-	open     *router.Replicas
-	metrics  *tsdbshard.Metrics
-	opened   prometheus.Counter
-	failures prometheus.Counter
-	logger   *slog.Logger
+	dataDir string
+	node    quorate.NodeID
+	host    *raftset.Host
+	client  *metasvc.Client
+	open    *router.Replicas
+	metrics *tsdbshard.Metrics
+	counts  replicaMetrics
+	now     func() time.Time
+	logger  *slog.Logger
 
 	// replicas are those this node has tried to open, guarded by mu against
 	// ready and close; only the run goroutine changes it.
@@ -47,10 +54,14 @@ type openReplica struct {
 	id     quorate.ReplicaID
 	group  *raftset.Group // nil while broken
 	broken error
-	// reopened is set once the replica was opened again after a failure; a
-	// second failure leaves it broken until the process restarts (DESIGN: a
-	// set alone answers 503 naming the reason and is reopened once).
-	reopened bool
+	// forGood is set when opening it again would not help: its files are
+	// damaged, or it failed twice within healthyAfter.
+	forGood bool
+	// pause is the last pause between attempts, again when the next one is due.
+	pause time.Duration
+	again time.Time
+	// failed is when it last stopped by itself.
+	failed time.Time
 }
 
 func newReplicaManager(n *Node, open *router.Replicas) (*replicaManager, error) {
@@ -65,18 +76,12 @@ func newReplicaManager(n *Node, open *router.Replicas) (*replicaManager, error) 
 		client:   n.meta.client,
 		open:     open,
 		metrics:  metrics,
+		counts:   newReplicaMetrics(),
+		now:      time.Now, // of pauses, not of samples
 		logger:   n.logger,
 		replicas: make(map[setID]*openReplica),
-		opened: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "quorate_node_replicas_opened_total",
-			Help: "Replicas opened on this node, reopened ones included.",
-		}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "quorate_node_replica_failures_total",
-			Help: "Replicas that stopped by themselves or could not be opened.",
-		}),
 	}
-	return m, errors.Join(n.options.Registry.Register(m.opened), n.options.Registry.Register(m.failures))
+	return m, m.counts.register(n.options.Registry)
 }
 
 // run reconciles until the context ends.
@@ -107,10 +112,14 @@ func (m *replicaManager) reconcile(ctx context.Context, current *metasvc.Map) {
 		if ctx.Err() != nil {
 			return
 		}
-		if r := m.replicas[set.ID]; r == nil {
+		r := m.replicas[set.ID]
+		switch {
+		case r == nil:
 			m.openSet(ctx, set, &openReplica{id: replica})
-		} else if r.group != nil && failed(r.group) {
+		case r.group != nil && failed(r.group):
 			m.handleFailure(ctx, set, r)
+		case r.group == nil && !r.forGood && !m.now().Before(r.again):
+			m.openSet(ctx, set, r)
 		}
 	}
 }
@@ -124,48 +133,91 @@ func failed(g *raftset.Group) bool {
 	}
 }
 
+// handleFailure closes a replica that stopped by itself and opens it again,
+// once: what it reads then was written anew and fsynced by raftset. A second
+// failure soon after is the disk's, and more attempts would only wear it.
 func (m *replicaManager) handleFailure(ctx context.Context, set *metasvc.ReplicaSet, r *openReplica) {
 	reason := r.group.Status().Broken
 	m.logger.Error("replica stopped", "set", set.ID, "replica", r.id, "error", reason)
-	m.failures.Inc()
-	if err := r.group.Close(); err != nil {
+	m.counts.failures.Inc()
+	now := m.now()
+	r.forGood = !r.failed.IsZero() && now.Sub(r.failed) < healthyAfter
+	r.failed = now
+	// Hidden before it is closed, so that no request finds it half closed.
+	m.markBroken(set.ID, r, reason)
+	if err := m.closeGroup(set.ID); err != nil {
 		m.logger.Warn("closing a stopped replica failed", "set", set.ID, "error", err)
 	}
-	if r.reopened {
-		m.markBroken(set.ID, r, reason)
-		return
+	if !r.forGood {
+		m.openSet(ctx, set, r)
 	}
-	m.open.Break(set.ID, fmt.Errorf("stopped, being opened again: %w", reason))
-	r.reopened = true
-	m.openSet(ctx, set, r)
 }
 
+func (m *replicaManager) closeGroup(set setID) error {
+	group, ok := m.host.Group(set)
+	if !ok {
+		return nil
+	}
+	return group.Close()
+}
+
+// openSet opens a replica, or notes why it is broken and when to try again.
 func (m *replicaManager) openSet(ctx context.Context, set *metasvc.ReplicaSet, r *openReplica) {
 	group, shard, err := m.openReplica(ctx, set, r.id)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && err != nil {
 		return
 	}
 	if err != nil {
-		m.failures.Inc()
-		m.logger.Error("replica cannot be opened", "set", set.ID, "replica", r.id, "error", err)
+		m.counts.failures.Inc()
+		r.forGood = isPermanent(err)
+		r.pause = min(max(2*r.pause, firstReopen), mostReopen)
+		r.again = m.now().Add(r.pause)
+		m.logger.Error("replica cannot be opened", "set", set.ID, "replica", r.id, "error", err, "for_good", r.forGood, "pause", r.pause)
 		m.markBroken(set.ID, r, err)
 		return
 	}
 	m.mu.Lock()
-	r.group, r.broken = group, nil
+	r.group, r.broken, r.pause = group, nil, 0
 	m.replicas[set.ID] = r
+	m.updateBrokenLocked()
 	m.mu.Unlock()
-	m.opened.Inc()
+	m.counts.opened.Inc()
 	m.open.Add(router.NewReplica(set.ID, group, shard, router.ClientMeta{Client: m.client}))
 	m.logger.Info("replica opened", "set", set.ID, "replica", r.id, "range", set.Bounds.Range, "shard", set.Shard)
+}
+
+// isPermanent tells errors that another attempt cannot mend: the files are
+// damaged, gone or another replica's. Disks that are full, descriptors that
+// ran out and metadata without a leader come and go.
+func isPermanent(err error) bool {
+	for _, target := range []error{
+		raftset.ErrQuarantined, raftset.ErrFormedOtherwise, raftset.ErrNotFormed, raftset.ErrDamaged,
+		tsdbshard.ErrDamaged, tsdbshard.ErrFormat,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *replicaManager) markBroken(set setID, r *openReplica, reason error) {
 	m.mu.Lock()
 	r.group, r.broken = nil, reason
 	m.replicas[set] = r
+	m.updateBrokenLocked()
 	m.mu.Unlock()
-	m.open.Break(set, reason)
+	m.open.Break(set, reason, r.forGood)
+}
+
+func (m *replicaManager) updateBrokenLocked() {
+	n := 0
+	for _, r := range m.replicas {
+		if r.broken != nil {
+			n++
+		}
+	}
+	m.counts.broken.Set(float64(n))
 }
 
 // openReplica forms the replica if its set is new, reports it (PROTOCOL 2),

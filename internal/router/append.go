@@ -58,6 +58,9 @@ func (q *request) attempt(ctx context.Context) (err error) {
 func (q *request) send(ctx context.Context) {
 	var last []*part
 	var others sync.WaitGroup
+	// Deferred, since the parts' memory is the request's: whatever happens
+	// here, it goes back to the pool only when nobody reads it any more.
+	defer others.Wait()
 	for _, b := range q.buckets {
 		for _, chain := range b.chains {
 			if len(chain) == 0 {
@@ -73,7 +76,6 @@ func (q *request) send(ctx context.Context) {
 	if last != nil {
 		q.sendChain(ctx, last)
 	}
-	others.Wait()
 }
 
 func (q *request) sendChain(ctx context.Context, chain []*part) {

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/testwait"
 	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/metasvc"
 )
 
 func TestSamplesOfSeveralBucketsAndShardsReadBackAsOneSeries(t *testing.T) {
@@ -28,7 +32,10 @@ func TestSamplesOfSeveralBucketsAndShardsReadBackAsOneSeries(t *testing.T) {
 	}
 	expect(t, r.read(t, named("m")), want...)
 	for _, replica := range r.replicas.All() {
-		v := replica.Shard().View()
+		v, err := replica.Shard().View()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if b := replica.Shard().Bounds(); b.Range.Start < now.UnixMilli() && v.Tenant(r.tenant).NumSeries() == 0 {
 			t.Errorf("set %v of %v got none of 20 series", replica.set, b.Range)
 		}
@@ -168,7 +175,7 @@ func TestASetThatOpensWithinTheDeadlineIsLatencyNotAnError(t *testing.T) {
 func TestABrokenSetFailsAtOnceAndIsNamed(t *testing.T) {
 	r := newRig(t)
 	for _, s := range r.client.Map().Bucket(1, at(0)).Sets {
-		r.replicas.Break(s.ID, errors.New("disk on fire"))
+		r.replicas.Break(s.ID, errors.New("disk on fire"), true)
 	}
 	_, _, err := r.write(t, metric{labels.FromStrings("__name__", "m"), []float{{at(0), 1}}})
 	if quorate.KindOf(err) != quorate.Unavailable || !strings.Contains(err.Error(), "disk on fire") {
@@ -224,5 +231,59 @@ func TestAnUnknownTenantIsNotFound(t *testing.T) {
 	}
 	if _, err := r.Querier(t.Context(), 99, 0, 0); quorate.KindOf(err) != quorate.NotFound {
 		t.Errorf("a query got %v", err)
+	}
+}
+
+func TestALargeRequestOfHistogramsIsSplitIntoCommandsThatRaftTakes(t *testing.T) {
+	r := newRig(t)
+	h := &histogram.Histogram{PositiveSpans: []histogram.Span{{Length: 4096}}, PositiveBuckets: make([]int64, 4096)}
+	encoded := wire.AppendHistogram(nil, h)
+	s := &sent{metrics: []metric{{labels: labels.FromStrings("__name__", "m")}}}
+	in := s.request()
+	const rows = 5000 // 20 MB for one set
+	for i := range int64(rows) {
+		in.Histograms = append(in.Histograms, wire.RequestHistogram{Timestamp: at(-1200) + i, Encoded: encoded})
+	}
+	in.Series[0].HistogramEnd = rows
+	result, err := r.Append(t.Context(), r.tenant, in)
+	if err != nil || result.Histograms != rows {
+		t.Fatalf("stored %+v, %v; want %d histograms", result, err, rows)
+	}
+}
+
+func TestWhetherARowIsTooOldDoesNotDependOnTheRowsBeforeIt(t *testing.T) {
+	// The oldest bucket of the rig begins before the retention's end.
+	for name, order := range map[string][]int64{"oldest first": {-7300, -7100}, "oldest last": {-7100, -7300}} {
+		r := newRig(t)
+		policy := metasvc.DefaultPolicy()
+		policy.Span, policy.LateWindow, policy.Retention = time.Hour, time.Hour, 2*time.Hour
+		r.leader.do(t, metasvc.AlterPolicy{ID: 1, Policy: policy})
+		testwait.For(t, "the shorter retention in the map", func() bool { return r.client.Map().Policy(1).Retention == 2*time.Hour })
+		var rows []float
+		for i, seconds := range order {
+			rows = append(rows, float{at(seconds), float64(i)})
+		}
+		result, _, err := r.write(t, metric{labels.FromStrings("__name__", "m"), rows})
+		if quorate.KindOf(err) != quorate.Invalid || result.Floats != 1 || result.Refused != 1 {
+			t.Errorf("%s: got %+v, %v; want the row before the retention refused, the other stored", name, result, err)
+		}
+	}
+}
+
+func TestAReplicaThatIsClosedIsNoEmptyAnswer(t *testing.T) {
+	r := newRig(t)
+	r.mustWrite(t, metric{labels.FromStrings("__name__", "m"), []float{{at(0), 1}}})
+	for _, set := range r.client.Map().Bucket(1, at(0)).Sets {
+		replica, err := r.replicas.Get(set.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := replica.Group().Close(); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := replica.View(t.Context()); err == nil {
+			v.Close()
+			t.Errorf("set %v is closed and shows a view", set.ID)
+		}
 	}
 }

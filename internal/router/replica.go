@@ -80,7 +80,13 @@ func (r *Replica) View(ctx context.Context) (*tsdbshard.View, error) {
 	if _, err := r.group.ConfirmRead(ctx); err != nil {
 		return nil, r.classify(err)
 	}
-	return r.shard.View(), nil
+	// A replica that was closed since, to be opened again, has no view: the
+	// one that takes its place may.
+	view, err := r.shard.View()
+	if err != nil {
+		return nil, retriable(fmt.Errorf("set %v: %w", r.set, err))
+	}
+	return view, nil
 }
 
 // classify marks the failures of a group that another attempt may mend.
@@ -98,7 +104,12 @@ func (r *Replica) classify(err error) error {
 type Replicas struct {
 	mu     sync.RWMutex
 	bySet  map[quorate.ReplicaSetID]*Replica
-	broken map[quorate.ReplicaSetID]error
+	broken map[quorate.ReplicaSetID]brokenReplica
+}
+
+type brokenReplica struct {
+	reason  error
+	forGood bool
 }
 
 // Add makes a replica known to the router, in place of an earlier one of its set.
@@ -112,15 +123,16 @@ func (rs *Replicas) Add(r *Replica) {
 	delete(rs.broken, r.set)
 }
 
-// Break replaces a set's replica by the reason for which it is not open:
-// requests fail at once, naming it, since waiting would not help.
-func (rs *Replicas) Break(set quorate.ReplicaSetID, reason error) {
+// Break replaces a set's replica by the reason for which it is not open. When
+// it is so for good, requests fail at once; else they wait, within their
+// deadline, for the replica to be opened again.
+func (rs *Replicas) Break(set quorate.ReplicaSetID, reason error, forGood bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if rs.broken == nil {
-		rs.broken = make(map[quorate.ReplicaSetID]error)
+		rs.broken = make(map[quorate.ReplicaSetID]brokenReplica)
 	}
-	rs.broken[set] = reason
+	rs.broken[set] = brokenReplica{reason: reason, forGood: forGood}
 	delete(rs.bySet, set)
 }
 
@@ -132,18 +144,22 @@ func (rs *Replicas) Remove(set quorate.ReplicaSetID) {
 	delete(rs.broken, set)
 }
 
-// Get returns the replica of a set on this node. The error, retriable, names
-// the set: it may be on its way here.
+// Get returns the replica of a set on this node. Its error names the set and,
+// where it is known, what is wrong; it is retriable unless that is for good.
 func (rs *Replicas) Get(set quorate.ReplicaSetID) (*Replica, error) {
 	rs.mu.RLock()
 	defer rs.mu.RUnlock()
 	if r, ok := rs.bySet[set]; ok {
 		return r, nil
 	}
-	if reason, ok := rs.broken[set]; ok {
-		return nil, quorate.Errorf(quorate.Unavailable, "set %v is broken on this node: %w", set, reason)
+	b, ok := rs.broken[set]
+	switch {
+	case !ok:
+		return nil, retriable(quorate.Errorf(quorate.Unavailable, "set %v has no open replica on this node", set))
+	case !b.forGood:
+		return nil, retriable(quorate.Errorf(quorate.Unavailable, "set %v is to be opened again on this node: %w", set, b.reason))
 	}
-	return nil, retriable(quorate.Errorf(quorate.Unavailable, "set %v has no open replica on this node", set))
+	return nil, quorate.Errorf(quorate.Unavailable, "set %v is broken on this node: %w", set, b.reason)
 }
 
 // All returns the replicas open now, in no order.

@@ -13,8 +13,11 @@ import (
 // The size at which a part is closed and the next one of its set begun, so
 // that a large request becomes log entries of bounded size.
 const (
-	maxPartRows            = 16 << 10
-	maxPartDefinitionBytes = 512 << 10
+	maxPartRows = 16 << 10
+	// maxPartBytes bounds what a part holds besides floats: labels of new
+	// series, histograms, labels of exemplars, metadata. It keeps commands far
+	// below the 16 MiB that raftset takes.
+	maxPartBytes = 512 << 10
 )
 
 // request is one Append under way. It is used by one goroutine, except that
@@ -78,7 +81,7 @@ type part struct {
 	// series by series.
 	lastSeries int32
 	lastRow    wire.RowSeries
-	defBytes   int
+	bytes      int // see maxPartBytes
 
 	encoded []byte
 	result  *wire.BatchResult
@@ -262,12 +265,14 @@ func (q *request) placeRow(ctx context.Context, r row) {
 		p.batch.HistogramTimestamps = append(p.batch.HistogramTimestamps, t)
 		p.batch.HistogramStartTimestamps = append(p.batch.HistogramStartTimestamps, h.StartTimestamp)
 		p.batch.Histograms = append(p.batch.Histograms, h.Encoded)
+		p.bytes += len(h.Encoded)
 	case wire.SectionExemplars:
 		e := &q.in.Exemplars[r.at]
 		p.batch.ExemplarSeries = append(p.batch.ExemplarSeries, name)
 		p.batch.ExemplarTimestamps = append(p.batch.ExemplarTimestamps, t)
 		p.batch.ExemplarValues = append(p.batch.ExemplarValues, e.Value)
 		p.batch.ExemplarLabels = append(p.batch.ExemplarLabels, e.Labels)
+		p.bytes += len(e.Labels)
 	case wire.SectionMetadata: // placed above
 	}
 }
@@ -283,6 +288,7 @@ func (q *request) placeMetadata(b *bucketParts, r row) {
 	p := q.partFor(b, shard)
 	p.rows[wire.SectionMetadata-wire.SectionFloats] = append(p.rows[wire.SectionMetadata-wire.SectionFloats], r)
 	p.batch.Metadata = append(p.batch.Metadata, *m)
+	p.bytes += len(m.Family) + len(m.Type) + len(m.Unit) + len(m.Help)
 }
 
 // nameIn returns how a part's batch names a series: by the ref its set gave
@@ -301,7 +307,7 @@ func (q *request) nameIn(p *part, series int32) (wire.RowSeries, bool) {
 		name = wire.ByDefinition(len(p.batch.Definitions))
 		p.batch.Definitions = append(p.batch.Definitions, labels)
 		p.defined = append(p.defined, series)
-		p.defBytes += len(labels)
+		p.bytes += len(labels)
 	}
 	p.lastSeries, p.lastRow = series, name
 	return name, true
@@ -312,7 +318,7 @@ func (q *request) partFor(b *bucketParts, shard int) *part {
 	chain := b.chains[shard]
 	if n := len(chain); n > 0 {
 		p := chain[n-1]
-		if p.batch.Rows() < maxPartRows && p.defBytes < maxPartDefinitionBytes {
+		if p.batch.Rows() < maxPartRows && p.bytes < maxPartBytes {
 			return p
 		}
 	}
@@ -334,7 +340,7 @@ func (q *request) newPart() *part {
 	for i := range p.rows {
 		p.rows[i] = p.rows[i][:0]
 	}
-	p.defined, p.defBytes = p.defined[:0], 0
+	p.defined, p.bytes = p.defined[:0], 0
 	p.lastSeries, p.lastRow = -1, 0
 	p.result, p.err = nil, nil
 	return p
@@ -384,7 +390,7 @@ func (q *request) bucketAt(ctx context.Context, r row, t int64) *bucketParts {
 		}
 	}
 	return q.openParts(bucket, quorate.TimeRange{
-		Start: max(bucket.Range.Start, placement.valid.Start),
+		Start: max(bucket.Range.Start, placement.valid.Start, q.now-policy.Retention.Milliseconds()),
 		End:   min(bucket.Range.End, placement.valid.End, q.now+policy.FutureBound.Milliseconds()+1),
 	})
 }

@@ -14,7 +14,7 @@ import (
 // A series found here is written without looking at its labels.
 //
 // It is an open-addressing table of 40-byte slots, one cache line touched for
-// a hit most of the time (ENGINE: a Go map costs 3 times as much). Keys are
+// a hit most of the time (a Go map costs 3 times as much). Keys are
 // 128 bits under a per-process secret and are trusted without comparing
 // labels: 2^32 series meet by chance with probability 2^-65.
 //

@@ -130,7 +130,10 @@ func batchOf(tenant quorate.TenantID, req *wire.WriteRequest) (*wire.Batch, erro
 }
 
 func (d *directShard) Querier(_ context.Context, tenant quorate.TenantID, mint, maxt int64) (storage.Querier, error) {
-	view := d.shard.View()
+	view, err := d.shard.View()
+	if err != nil {
+		return nil, err
+	}
 	q, err := tsdb.NewBlockQuerier(view.Tenant(tenant), mint, maxt)
 	if err != nil {
 		view.Close()
