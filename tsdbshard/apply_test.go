@@ -246,6 +246,25 @@ func TestEntriesOutOfTurnAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, "applied already")
 }
 
+// TestAnExemplarThatIsTooOldCostsNothing: senders repeat exemplars with every
+// scrape, also those that newer ones have displaced.
+func TestAnExemplarThatIsTooOldCostsNothing(t *testing.T) {
+	r := newRig(t, t.TempDir(), openRange(0, 1_000_000))
+	full := batchOf(1, 1)
+	for i := range MaxExemplars {
+		full.exemplar(metricA(), int64(5000+i), 1, nil)
+	}
+	r.write(&full.Batch)
+	live := r.shard.st.live
+	bytes, slabUsed := r.shard.MemcacheBytes(), live.chunks.used
+	for range 3 {
+		old := batchOf(1, 1).exemplar(metricA(), 4999, 1, canonical("trace_id", "0123456789abcdef"))
+		require.Equal(t, 1, r.write(&old.Batch)[0].Exemplars)
+	}
+	require.Equal(t, bytes, r.shard.MemcacheBytes())
+	require.Equal(t, slabUsed, live.chunks.used)
+}
+
 func TestExemplarsAreKeptOnceAndTheNewestStay(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 1_000_000))
 	m := newModel(openRange(0, 1_000_000))
@@ -279,7 +298,7 @@ func TestExemplarsAreKeptOnceAndTheNewestStay(t *testing.T) {
 	r.reopen()
 	require.Equal(t, m.dump(1), r.dumpNow(1))
 
-	v := r.shard.View()
+	v := r.view()
 	defer v.Close()
 	q := v.Tenant(1).ExemplarQuerier()
 	got, err := q.Select(3, 3, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "nothing")},
@@ -304,7 +323,7 @@ func TestMetadataIsKeptWhenItChangesSomething(t *testing.T) {
 	r.flush()
 	r.reopen()
 	require.Equal(t, map[string]string{"f": "counter|s|other", "g": "gauge||"}, r.dumpNow(1)[1].metadata)
-	v := r.shard.View()
+	v := r.view()
 	defer v.Close()
 	require.Len(t, v.Tenant(2).Metadata("f"), 1)
 	require.Empty(t, v.Tenant(2).Metadata("g"))

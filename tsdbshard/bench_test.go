@@ -124,7 +124,7 @@ func heapInUse() uint64 {
 // saved once a scrape.
 func BenchmarkApplyRefs(b *testing.B) {
 	b.Run("no view", func(b *testing.B) { benchmarkApplyRefs(b, func(*Shard) func() { return func() {} }) })
-	b.Run("a view a scrape", func(b *testing.B) { benchmarkApplyRefs(b, func(s *Shard) func() { return s.View().Close }) })
+	b.Run("a view a scrape", func(b *testing.B) { benchmarkApplyRefs(b, func(s *Shard) func() { return viewOf(b, s).Close }) })
 }
 
 func benchmarkApplyRefs(b *testing.B, pin func(*Shard) (unpin func())) {
@@ -241,7 +241,7 @@ func BenchmarkSelect(b *testing.B) {
 	applyAll(b, s, defs)
 	applyAll(b, s, entries)
 	run := func(b *testing.B) {
-		v := s.View()
+		v := viewOf(b, s)
 		defer v.Close()
 		m := labels.MustNewMatcher(labels.MatchRegexp, "__name__", "http_requests_total_00.*")
 		samples := 0

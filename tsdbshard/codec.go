@@ -75,19 +75,19 @@ type floatEncoder struct {
 
 // encode returns the chunk of a run; starts is nil when all are zero. The
 // result is valid until the next call.
-func (e *floatEncoder) encode(starts, times []int64, values []float64) ([]byte, error) {
+func (e *floatEncoder) encode(starts []int64, run []stagedFloat) ([]byte, error) {
 	e.chunk.Reset(append(e.buf[:0], 0, 0, 0))
 	app, err := e.chunk.Appender()
 	if err != nil {
 		return nil, err
 	}
 	if starts == nil {
-		for i, t := range times {
-			app.Append(0, t, values[i])
+		for _, s := range run {
+			app.Append(0, s.t, s.v)
 		}
 	} else {
-		for i, t := range times {
-			app.Append(starts[i], t, values[i])
+		for i, s := range run {
+			app.Append(starts[i], s.t, s.v)
 		}
 	}
 	e.buf = e.chunk.Bytes()

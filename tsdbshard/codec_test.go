@@ -43,20 +43,19 @@ func FuzzFloatsAreBitExact(f *testing.F) {
 	}
 	seed(many...)
 	f.Fuzz(func(t *testing.T, rows []byte, withStarts bool) {
-		var times, starts []int64
-		var values []float64
+		var run []stagedFloat
+		var starts []int64
 		for len(rows) >= 24 {
 			ts := int64(binary.LittleEndian.Uint64(rows))
-			if len(times) > 0 && ts <= times[len(times)-1] {
+			if len(run) > 0 && ts <= run[len(run)-1].t {
 				rows = rows[8:]
 				continue
 			}
-			times = append(times, ts)
+			run = append(run, stagedFloat{t: ts, v: math.Float64frombits(binary.LittleEndian.Uint64(rows[16:]))})
 			starts = append(starts, int64(binary.LittleEndian.Uint64(rows[8:])))
-			values = append(values, math.Float64frombits(binary.LittleEndian.Uint64(rows[16:])))
 			rows = rows[24:]
 		}
-		if len(times) == 0 {
+		if len(run) == 0 {
 			return
 		}
 		if !withStarts {
@@ -64,13 +63,13 @@ func FuzzFloatsAreBitExact(f *testing.F) {
 		}
 		var enc floatEncoder
 		for range 2 { // the second use of an encoder must not see the first
-			data, err := enc.encode(starts, times, values)
+			data, err := enc.encode(starts, run)
 			require.NoError(t, err)
 			got := decodeFloats(t, data)
-			require.Len(t, got, len(times))
+			require.Len(t, got, len(run))
 			for i, s := range got {
-				require.Equal(t, times[i], s.t, "timestamp of row %d", i)
-				require.Equal(t, math.Float64bits(values[i]), math.Float64bits(s.v), "value of row %d", i)
+				require.Equal(t, run[i].t, s.t, "timestamp of row %d", i)
+				require.Equal(t, math.Float64bits(run[i].v), math.Float64bits(s.v), "value of row %d", i)
 				if withStarts {
 					require.Equal(t, starts[i], s.st, "start timestamp of row %d", i)
 				} else {

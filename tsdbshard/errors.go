@@ -1,6 +1,10 @@
 package tsdbshard
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/quorate/quorate"
+)
 
 var (
 	// ErrDamaged is wrapped by every error about a flush file or a manifest
@@ -13,6 +17,7 @@ var (
 	// made pointless.
 	ErrVoid = errors.New("the frozen state was replaced")
 
-	errClosed  = errors.New("the shard is closed")
-	errNotOpen = errors.New("the shard is not open")
+	// ErrNotOpen is wrapped when a shard is used before Open or after Close. It
+	// is of the kind quorate.Unavailable.
+	ErrNotOpen = quorate.Errorf(quorate.Unavailable, "the shard is not open")
 )

@@ -26,26 +26,18 @@ func compareExemplars(a, b exemplarRow) int {
 	return cmp.Or(cmp.Compare(a.t, b.t), cmp.Compare(a.bits, b.bits), bytes.Compare(a.labels, b.labels))
 }
 
-// insertExemplar inserts an exemplar that is not there and keeps the newest
+// insertExemplar inserts an exemplar at its place and keeps the newest
 // MaxExemplars. What list refers to is not changed when shared.
-func insertExemplar(list []exemplarRow, e exemplarRow, shared bool) []exemplarRow {
-	at, _ := slices.BinarySearchFunc(list, e, compareExemplars)
-	full := len(list) >= MaxExemplars
-	switch {
-	case full && at == 0:
-		return list // older than all that are kept
-	case at == len(list):
+func insertExemplar(list []exemplarRow, at int, e exemplarRow, shared bool) []exemplarRow {
+	if at == len(list) {
 		list = append(list, e) // past what a view can see
-	default:
+	} else {
 		if shared {
 			list = slices.Clone(list)
 		}
 		list = slices.Insert(list, at, e)
 	}
-	if full {
-		list = list[1:]
-	}
-	return list
+	return list[max(0, len(list)-MaxExemplars):]
 }
 
 // mergeExemplars merges lists into the newest MaxExemplars of their union.

@@ -322,7 +322,7 @@ func TestNothingToWriteMakesNoFile(t *testing.T) {
 // one failed to flush in between and had a view open all the time.
 func TestFlushFilesAreDeterministic(t *testing.T) {
 	a, b := newRig(t, t.TempDir(), openRange(0, 1000)), newRig(t, t.TempDir(), openRange(0, 1000))
-	v := b.shard.View()
+	v := b.view()
 	defer v.Close()
 	for i := range int64(50) {
 		a.write(everything(2 * i))
@@ -345,10 +345,10 @@ func TestCloseIsFinal(t *testing.T) {
 	require.ErrorIs(t, err, ErrVoid)
 	f.Published()
 	_, err = r.shard.ApplyBatch(nil)
-	require.ErrorIs(t, err, errClosed)
-	v := r.shard.View()
-	require.Empty(t, querySamples(t, v.Tenant(1), 0, 100, matchAll()))
-	v.Close()
+	require.ErrorIs(t, err, ErrNotOpen)
+	require.ErrorIs(t, r.shard.Restore(t.Context(), r.payload, r.manifest), ErrNotOpen)
+	_, err = r.shard.View()
+	require.ErrorIs(t, err, ErrNotOpen)
 }
 
 func TestConfigNeedsADirectory(t *testing.T) {

@@ -39,7 +39,7 @@ func FuzzApply(f *testing.F) {
 			{Index: 2, Data: enc.Append(nil, wire.KindWrite, good)},
 			{Index: 3, Data: enc.Append(nil, wire.Kind(kind), one, two)},
 		})
-		v := s.View()
+		v := viewOf(t, s)
 		before := dumpView(t, v, testTenants...)
 		v.Close()
 		if err != nil {
@@ -55,7 +55,7 @@ func FuzzApply(f *testing.F) {
 		require.NoError(t, err)
 		require.NoError(t, again.Open(t.Context(), payload, 3))
 		defer again.Close()
-		v = again.View()
+		v = viewOf(t, again)
 		defer v.Close()
 		require.Equal(t, before, dumpView(t, v, testTenants...))
 	})

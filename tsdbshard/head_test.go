@@ -159,7 +159,7 @@ func TestSamplesEqualPrometheusHead(t *testing.T) {
 					require.Equal(t, describe(samples[i]), describe(got[name][i]), "%s at %d", name, samples[i].t)
 				}
 			}
-			v := r.shard.View()
+			v := r.view()
 			defer v.Close()
 			chunkQuerier, err := tsdb.NewBlockChunkQuerier(v.Tenant(1), math.MinInt64, math.MaxInt64)
 			require.NoError(t, err)
@@ -209,7 +209,7 @@ func TestQueriesEqualPrometheusHead(t *testing.T) {
 			r.flush()
 		}
 	}
-	v := r.shard.View()
+	v := r.view()
 	defer v.Close()
 	engine := promqltest.NewTestEngine(t, false, 0, 5_000_000)
 	run := func(t *testing.T, b tsdb.BlockReader, query string) string {
@@ -249,7 +249,7 @@ func TestExportMakesATSDBBlock(t *testing.T) {
 			r.flush()
 		}
 	}
-	v := r.shard.View()
+	v := r.view()
 	defer v.Close()
 	tv := v.Tenant(1)
 	compactor, err := tsdb.NewLeveledCompactor(t.Context(), nil, nil, []int64{24 * time.Hour.Milliseconds()}, nil, nil)

@@ -33,7 +33,7 @@ func indexRig(t *testing.T) (*TenantView, []labels.Labels) {
 			r.flush()
 		}
 	}
-	v := r.shard.View()
+	v := r.view()
 	t.Cleanup(v.Close)
 	slices.SortFunc(all, labels.Compare)
 	return v.Tenant(1), all
@@ -201,7 +201,7 @@ func TestQueriesAreTrimmedToTheirRange(t *testing.T) {
 
 func (r *rig) query(mint, maxt int64) map[string][]sample {
 	r.t.Helper()
-	v := r.shard.View()
+	v := r.view()
 	defer v.Close()
 	return querySamples(r.t, v.Tenant(1), mint, maxt, matchAll())
 }
@@ -214,7 +214,7 @@ func TestIteratorsSeekAcrossParts(t *testing.T) {
 	}
 	b.float(metricA(), 333, -1)
 	r.write(&b.Batch)
-	v := r.shard.View()
+	v := r.view()
 	defer v.Close()
 	q, err := tsdb.NewBlockQuerier(v.Tenant(1), 0, 10_000)
 	require.NoError(t, err)

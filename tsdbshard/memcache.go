@@ -15,6 +15,9 @@ const (
 	// tailRows is how many floats of a series wait uncompressed. More make
 	// longer chunks, fewer cost less memory for series that rarely come.
 	tailRows = 16
+	// firstTailRows is for how many there is room at first in an interval: a
+	// series that came for a few samples costs a quarter of one that stays.
+	firstTailRows = 4
 	// outOfOrderRows is how many out-of-order samples of a series wait until
 	// they are sorted and compressed as one run.
 	outOfOrderRows = 32
@@ -27,8 +30,8 @@ const (
 
 // Rough sizes by which memory is counted.
 const (
-	tailBytes  = 16 * tailRows
-	rowBytes   = 40
+	floatBytes = 16
+	rowBytes   = 48
 	extraBytes = 176
 )
 
@@ -59,17 +62,18 @@ type metadataChange struct {
 // memRow is one series' samples in a memcache.
 type memRow struct {
 	epoch uint64 // memcache.epoch at the last change; see touch
-	tail  *tail
+	// tail are the floats that wait, ascending in time. What is past its end
+	// may be written, what is before it never is while a view is pinned.
+	tail  []stagedFloat
 	extra *rowExtra // what most series do not have
 	last  slabPos   // newest in-order chunk record
-	n     uint8     // floats in the tail
 }
 
-// tail is the staged floats of a series, ascending in time. Rows at and past
-// memRow.n may be written, rows before it never are while a view is pinned.
-type tail struct {
-	t [tailRows]int64
-	v [tailRows]float64
+// stagedFloat is a float that waits to be compressed. Time and value lie side
+// by side, so that staging one touches one cache line.
+type stagedFloat struct {
+	t int64
+	v float64
 }
 
 // rowExtra is the rarer part of a series.
@@ -152,51 +156,59 @@ func (m *memcache) appendFloat(ref uint32, t, st int64, v float64) error {
 	if row.extra != nil && row.extra.open.chunk != nil {
 		m.sealHistograms(row)
 	}
-	if row.n == tailRows {
+	if len(row.tail) == tailRows {
 		if err := m.sealTail(row); err != nil {
 			return err
 		}
 	}
-	if row.tail == nil {
-		row.tail = new(tail)
-		m.bytes += tailBytes
+	if len(row.tail) == cap(row.tail) {
+		m.growTail(row)
 	}
-	row.tail.t[row.n], row.tail.v[row.n] = t, v
 	if st != 0 || row.extra != nil && row.extra.starts != nil {
 		x := m.extraOf(row)
+		before := cap(x.starts)
 		if x.starts == nil {
-			x.starts = make([]int64, row.n, tailRows)
-			m.bytes += 8 * tailRows
+			x.starts = make([]int64, len(row.tail), cap(row.tail))
 		}
 		x.starts = append(x.starts, st)
+		m.bytes += int64(8 * (cap(x.starts) - before))
 	}
-	row.n++
+	row.tail = append(row.tail, stagedFloat{t: t, v: v})
 	return nil
+}
+
+// growTail makes room in a tail that has none: a little for a series that is
+// new to this memcache, all there will be for one that goes on. Views that
+// hold the old array keep it.
+func (m *memcache) growTail(row *memRow) {
+	rows := tailRows
+	if cap(row.tail) == 0 && row.last == 0 {
+		rows = firstTailRows
+	}
+	m.bytes += int64(floatBytes * (rows - cap(row.tail)))
+	row.tail = append(make([]stagedFloat, 0, rows), row.tail...)
 }
 
 // sealTail compresses the tail. It runs only when the next sample has come, so
 // that the newest sample of a series is always found uncompressed.
 func (m *memcache) sealTail(row *memRow) error {
-	n := row.n
 	var starts []int64
 	if row.extra != nil {
 		starts = row.extra.starts
 	}
-	data, err := m.enc.encode(starts, row.tail.t[:n], row.tail.v[:n])
+	data, err := m.enc.encode(starts, row.tail)
 	if err != nil {
 		return err
 	}
 	row.last = m.putChunk(row.last, encodedChunk{
-		mint: row.tail.t[0], maxt: row.tail.t[n-1], enc: chunkenc.EncXOR2, data: data,
+		mint: row.tail[0].t, maxt: row.tail[len(row.tail)-1].t, enc: chunkenc.EncXOR2, data: data,
 	})
-	row.n = 0
-	switch {
-	case m.pinned(): // a view may hold both
-		row.tail = nil
-		if starts != nil {
-			row.extra.starts = nil
-		}
-	case starts != nil:
+	if m.pinned() { // a view may hold both
+		m.bytes -= int64(floatBytes*cap(row.tail) + 8*cap(starts))
+		row.tail, starts = nil, nil
+	}
+	row.tail = row.tail[:0]
+	if row.extra != nil {
 		row.extra.starts = starts[:0]
 	}
 	return nil
@@ -205,7 +217,7 @@ func (m *memcache) sealTail(row *memRow) error {
 // appendHistogram appends an in-order histogram; bits is the hash of its encoding.
 func (m *memcache) appendHistogram(ref uint32, s sample, bits uint64) error {
 	row := m.row(ref)
-	if row.n > 0 {
+	if len(row.tail) > 0 {
 		if err := m.sealTail(row); err != nil {
 			return err
 		}
@@ -286,9 +298,12 @@ func encodeOutOfOrder(staged []outOfOrderSample) ([]encodedChunk, error) {
 
 // addExemplar keeps an exemplar unless it is there; see MaxExemplars.
 func (m *memcache) addExemplar(ref uint32, e exemplarRow) {
+	at := 0
 	if row := m.rowIfAny(ref); row != nil && row.extra != nil {
-		if _, found := slices.BinarySearchFunc(row.extra.exemplars, e, compareExemplars); found {
-			return // what is scraped again and again costs no touch
+		list, found := row.extra.exemplars, false
+		at, found = slices.BinarySearchFunc(list, e, compareExemplars)
+		if found || at == 0 && len(list) == MaxExemplars {
+			return // what is scraped again and again costs no touch and no copy
 		}
 	}
 	row := m.row(ref)
@@ -297,8 +312,8 @@ func (m *memcache) addExemplar(ref uint32, e exemplarRow) {
 		m.exemplarRefs = append(m.exemplarRefs, ref)
 	}
 	_, e.labels = m.chunks.add(e.labels)
-	x.exemplars = insertExemplar(x.exemplars, e, m.pinned())
-	m.bytes += 40
+	x.exemplars = insertExemplar(x.exemplars, at, e, m.pinned())
+	m.bytes += int64(40 + len(e.labels))
 }
 
 // A chunk record in the slab: the position of the record before it as 8 bytes
@@ -342,10 +357,9 @@ func appendChain(dst []part, blocks [][]byte, last slabPos) []part {
 
 // image is a row at one moment. What it refers to never changes.
 type image struct {
-	tail  *tail
+	tail  []stagedFloat
 	extra *extraImage
 	last  slabPos
-	n     uint8
 	saved bool // see savedRows
 }
 
@@ -360,7 +374,7 @@ type extraImage struct {
 // image returns the row as it is. The open histogram chunk is copied if it may
 // change later: its header counts its samples.
 func (r *memRow) image(copyOpen bool) image {
-	img := image{tail: r.tail, last: r.last, n: r.n}
+	img := image{tail: r.tail, last: r.last}
 	if x := r.extra; x != nil {
 		img.extra = &extraImage{starts: x.starts, outOfOrder: x.outOfOrder, run: x.run, exemplars: x.exemplars}
 		if x.open.chunk != nil {
@@ -379,9 +393,9 @@ func (r *memRow) image(copyOpen bool) image {
 // sample was past that timestamp, and it never goes back.
 func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
 	dst = appendChain(dst, blocks, img.last)
-	if n := img.n; n > 0 {
-		p := part{times: img.tail.t[:n:n], values: img.tail.v[:n:n]}
-		p.mint, p.maxt = p.times[0], p.times[n-1]
+	if n := len(img.tail); n > 0 {
+		p := part{staged: img.tail}
+		p.mint, p.maxt = p.staged[0].t, p.staged[n-1].t
 		if img.extra != nil {
 			p.starts = img.extra.starts
 		}
@@ -411,9 +425,9 @@ func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
 // newest returns the newest in-order sample that the frozen row has.
 func (r *memRow) newest() (s newestSample, ok bool) {
 	switch {
-	case r.n > 0:
-		i := r.n - 1
-		s = newestSample{time: r.tail.t[i], bits: floatBits(r.tail.v[i]), kind: kindFloat}
+	case len(r.tail) > 0:
+		i := len(r.tail) - 1
+		s = newestSample{time: r.tail[i].t, bits: floatBits(r.tail[i].v), kind: kindFloat}
 		if r.extra != nil && r.extra.starts != nil {
 			s.start = r.extra.starts[i]
 		}

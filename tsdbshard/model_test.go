@@ -199,7 +199,7 @@ func (m *machine) Restore(*rapid.T) {
 
 func (m *machine) View(*rapid.T) {
 	if len(m.views) < 4 {
-		m.views = append(m.views, pinned{m.rig.shard.View(), m.model.dump(testTenants...), m.rig.index})
+		m.views = append(m.views, pinned{m.rig.view(), m.model.dump(testTenants...), m.rig.index})
 	}
 }
 

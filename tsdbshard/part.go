@@ -12,20 +12,20 @@ import (
 func floatBits(v float64) uint64 { return math.Float64bits(v) }
 
 // part is a run of one series' samples, ascending in time: an encoded chunk,
-// or staged floats when times is set.
+// or floats that wait when staged is set.
 type part struct {
 	encodedChunk
-	times, starts []int64 // starts is nil when all are 0
-	values        []float64
+	staged []stagedFloat
+	starts []int64 // of staged; nil when all are 0
 }
 
 // decode appends the part's samples to dst.
 func (p *part) decode(dst []sample) ([]sample, error) {
-	if p.times == nil {
+	if p.staged == nil {
 		return p.encodedChunk.decode(dst)
 	}
-	for i, t := range p.times {
-		s := sample{t: t, v: p.values[i]}
+	for i, f := range p.staged {
+		s := sample{t: f.t, v: f.v}
 		if p.starts != nil {
 			s.st = p.starts[i]
 		}
@@ -35,7 +35,7 @@ func (p *part) decode(dst []sample) ([]sample, error) {
 }
 
 func (p *part) iterator(it chunkenc.Iterator) (chunkenc.Iterator, error) {
-	if p.times == nil {
+	if p.staged == nil {
 		return p.encodedChunk.iterator(it)
 	}
 	staged, ok := it.(*stagedIterator)
@@ -153,8 +153,8 @@ type stagedIterator struct {
 }
 
 func (it *stagedIterator) Next() chunkenc.ValueType {
-	if it.at+1 >= len(it.part.times) {
-		it.at = len(it.part.times)
+	if it.at+1 >= len(it.part.staged) {
+		it.at = len(it.part.staged)
 		return chunkenc.ValNone
 	}
 	it.at++
@@ -162,20 +162,22 @@ func (it *stagedIterator) Next() chunkenc.ValueType {
 }
 
 func (it *stagedIterator) Seek(t int64) chunkenc.ValueType { //nolint:govet // chunkenc.Iterator, not io.Seeker
-	for it.at < 0 || it.at < len(it.part.times) && it.part.times[it.at] < t {
+	for it.at < 0 || it.at < len(it.part.staged) && it.part.staged[it.at].t < t {
 		if it.Next() == chunkenc.ValNone {
 			return chunkenc.ValNone
 		}
 	}
-	if it.at >= len(it.part.times) {
+	if it.at >= len(it.part.staged) {
 		return chunkenc.ValNone
 	}
 	return chunkenc.ValFloat
 }
 
-func (it *stagedIterator) At() (int64, float64) { return it.part.times[it.at], it.part.values[it.at] }
-func (it *stagedIterator) AtT() int64           { return it.part.times[it.at] }
-func (it *stagedIterator) Err() error           { return nil }
+func (it *stagedIterator) At() (int64, float64) {
+	return it.part.staged[it.at].t, it.part.staged[it.at].v
+}
+func (it *stagedIterator) AtT() int64 { return it.part.staged[it.at].t }
+func (it *stagedIterator) Err() error { return nil }
 
 func (it *stagedIterator) AtST() int64 {
 	if it.part.starts == nil {

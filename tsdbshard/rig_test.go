@@ -352,10 +352,22 @@ func readAll(t failer, it chunkenc.Iterator) []sample {
 	return samples
 }
 
+func viewOf(t failer, s *Shard) *View {
+	t.Helper()
+	v, err := s.View()
+	require.NoError(t, err)
+	return v
+}
+
+func (r *rig) view() *View {
+	r.t.Helper()
+	return viewOf(r.t, r.shard)
+}
+
 // dumpNow dumps what a view taken now shows.
 func (r *rig) dumpNow(tenants ...quorate.TenantID) dump {
 	r.t.Helper()
-	v := r.shard.View()
+	v := r.view()
 	defer v.Close()
 	return dumpView(r.t, v, tenants...)
 }

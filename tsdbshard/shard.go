@@ -49,7 +49,7 @@ func New(cfg Config) (*Shard, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Shard{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, broken: errNotOpen}
+	s := &Shard{cfg: cfg, log: cfg.Logger, metrics: cfg.Metrics, broken: ErrNotOpen}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -103,7 +103,7 @@ func (s *Shard) load(ctx context.Context, payload []byte, index uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errClosed
+		return ErrNotOpen
 	}
 	s.account(st)
 	s.st = st
@@ -148,7 +148,8 @@ func (s *Shard) Bounds() quorate.Bounds {
 func (s *Shard) MemcacheBytes() int64 { return s.memcacheBytes.Load() }
 
 // Close releases the state and waits for a running Persist to give up. Views
-// must be closed before. No call follows; a second Close does nothing.
+// that are open go on showing the state that they were made of, and are closed
+// by who has them; there are no new ones. A second Close does nothing.
 func (s *Shard) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -159,7 +160,7 @@ func (s *Shard) Close() error {
 	s.generation++
 	s.account(nil)
 	s.st = nil
-	s.broken = errClosed
+	s.broken = ErrNotOpen
 	s.mu.Unlock()
 	s.persisting.Lock()
 	defer s.persisting.Unlock()

@@ -1,6 +1,7 @@
 package tsdbshard
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/quorate/quorate"
@@ -8,7 +9,9 @@ import (
 
 // View is the shard's state at one applied index, while later entries go on
 // being applied. Any number of goroutines may read it. It must be closed, and
-// nothing that was read through it may be used after that.
+// nothing that was read through it may be used after that. A Restore or Close
+// of the shard does not end it: it goes on showing its state, and holding the
+// memory of it, until it is closed.
 //
 // Taking a view copies a few slice headers. What Apply changes afterwards it
 // saves first, once for each series, into the views that have not seen it
@@ -40,12 +43,13 @@ type View struct {
 }
 
 // View returns a view of the state after the last entry applied. Before Open
-// and after Close it is empty.
-func (s *Shard) View() *View {
+// and after Close there is none, which is ErrNotOpen and not an empty view: a
+// query would take that for an answer.
+func (s *Shard) View() (*View, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.st == nil {
-		return &View{shard: s, st: &state{table: newTable()}, live: &memcache{}, closed: true}
+		return nil, fmt.Errorf("view shard of set %v: %w", s.cfg.Set, ErrNotOpen)
 	}
 	st := s.st
 	st.epoch++
@@ -60,7 +64,7 @@ func (s *Shard) View() *View {
 	st.views = append(st.views, v)
 	st.live.views = append(st.live.views, v)
 	s.metrics.views.Inc()
-	return v
+	return v, nil
 }
 
 // Close lets go of the state. A second Close does nothing.

@@ -51,7 +51,10 @@ func TestViewsStayWhatTheyWereWhileEntriesAreApplied(t *testing.T) {
 		readers.Go(func() {
 			var older *View
 			for {
-				v := s.View()
+				v, err := s.View()
+				if !assert.NoError(t, err) {
+					return
+				}
 				assert.Equal(t, want[v.AppliedIndex()], dumpView(t, v, testTenants...), "index %d", v.AppliedIndex())
 				if older != nil {
 					assert.Equal(t, want[older.AppliedIndex()], dumpView(t, older, testTenants...), "an older view, of index %d", older.AppliedIndex())
@@ -84,7 +87,7 @@ func TestViewsStayWhatTheyWereWhileEntriesAreApplied(t *testing.T) {
 	flusher.Wait()
 	close(done)
 	readers.Wait()
-	v := s.View()
+	v := viewOf(t, s)
 	require.Equal(t, want[uint64(1+entries)], dumpView(t, v, testTenants...))
 	v.Close()
 	require.Empty(t, s.st.views)
@@ -92,10 +95,58 @@ func TestViewsStayWhatTheyWereWhileEntriesAreApplied(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// TestAShardThatIsNotOpenHasNoView: an empty view would be taken for an answer.
+func TestAShardThatIsNotOpenHasNoView(t *testing.T) {
+	s, err := New(Config{Dir: t.TempDir(), Set: testSet})
+	require.NoError(t, err)
+	none := func(when string) {
+		v, err := s.View()
+		require.Nil(t, v, when)
+		require.ErrorIs(t, err, ErrNotOpen, when)
+		require.Equal(t, quorate.Unavailable, quorate.KindOf(err), when)
+		require.ErrorContains(t, err, "set 7", when)
+	}
+	none("before Open")
+	require.NoError(t, s.Open(t.Context(), GenesisPayload(openRange(0, 100)), 1))
+	viewOf(t, s).Close()
+	require.NoError(t, s.Close())
+	none("after Close")
+}
+
+// TestViewsOutliveTheirState has views of the live memcache, of a frozen one
+// and of a file shown after a Restore and after Close.
+func TestViewsOutliveTheirState(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		end  func(r *rig)
+	}{
+		{"a restore", func(r *rig) { r.restore() }},
+		{"close", func(r *rig) { require.NoError(r.t, r.shard.Close()) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t, t.TempDir(), openRange(0, 1000))
+			r.write(everything(10))
+			r.flush()
+			r.write(everything(30))
+			frozen := r.freeze()
+			r.write(everything(20))
+			v, want := r.view(), r.dumpNow(1)
+			r.write(everything(40)) // saves rows into the view
+			tc.end(r)
+			_, err := frozen.Persist(t.Context(), r.index)
+			require.ErrorIs(t, err, ErrVoid)
+			require.Equal(t, want, dumpView(t, v, 1))
+			v.Close()
+			v.Close()
+			require.Empty(t, v.st.views)
+		})
+	}
+}
+
 func TestAViewDoesNotShowWhatCameLater(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(&batchOf(1, 1).float(canonical("__name__", "old", "x", "1"), 1, 1).Batch)
-	v := r.shard.View()
+	v := r.view()
 	defer v.Close()
 	r.write(&batchOf(1, 1).float(canonical("__name__", "new", "x", "2", "y", "3"), 1, 1).metadata("f", "gauge", "", "").Batch,
 		&batchOf(5, 1).float(metricA(), 1, 1).Batch)
