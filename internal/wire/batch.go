@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
 )
 
 // SeriesRef is a series' number within one ReplicaSet: dense from 0, assigned
@@ -97,7 +98,7 @@ func (b *Batch) Append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(b.Version))
 	dst = binary.AppendUvarint(dst, uint64(len(b.Definitions)))
 	for _, d := range b.Definitions {
-		dst = appendBytes(dst, d)
+		dst = cursor.AppendBytes(dst, d)
 	}
 	if len(b.Series) > 0 {
 		dst = appendSectionHead(dst, SectionFloats, len(b.Series))
@@ -112,7 +113,7 @@ func (b *Batch) Append(dst []byte) []byte {
 		dst = appendTimeColumn(dst, b.HistogramTimestamps)
 		dst = appendStartColumn(dst, b.HistogramStartTimestamps, b.HistogramTimestamps)
 		for _, h := range b.Histograms {
-			dst = appendBytes(dst, h)
+			dst = cursor.AppendBytes(dst, h)
 		}
 	}
 	if len(b.ExemplarSeries) > 0 {
@@ -121,16 +122,16 @@ func (b *Batch) Append(dst []byte) []byte {
 		dst = appendTimeColumn(dst, b.ExemplarTimestamps)
 		dst = appendValueColumn(dst, b.ExemplarValues)
 		for _, l := range b.ExemplarLabels {
-			dst = appendBytes(dst, l)
+			dst = cursor.AppendBytes(dst, l)
 		}
 	}
 	if len(b.Metadata) > 0 {
 		dst = appendSectionHead(dst, SectionMetadata, len(b.Metadata))
 		for _, m := range b.Metadata {
-			dst = appendString(dst, m.Family)
-			dst = appendString(dst, m.Type)
-			dst = appendString(dst, m.Unit)
-			dst = appendString(dst, m.Help)
+			dst = cursor.AppendBytes(dst, m.Family)
+			dst = cursor.AppendBytes(dst, m.Type)
+			dst = cursor.AppendBytes(dst, m.Unit)
+			dst = cursor.AppendBytes(dst, m.Help)
 		}
 	}
 	return dst
@@ -140,25 +141,17 @@ func appendSectionHead(dst []byte, s Section, rows int) []byte {
 	return binary.AppendUvarint(append(dst, byte(s)), uint64(rows))
 }
 
-func appendBytes(dst, b []byte) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
-}
-
-func appendString(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
-}
-
 // Decode decodes one command of a write entry into the batch, whose memory is
 // used again. Byte slices alias data. Definitions and exemplars' labels are checked
 // to be canonical, rows to name a definition that is there; refs are for Apply
 // to judge.
 func (b *Batch) Decode(data []byte) error {
-	r := reader{b: data}
-	b.Reset(quorate.TenantID(r.uvarint()), quorate.BoundsVersion(r.uvarint()))
-	for range r.count(1) {
-		b.Definitions = append(b.Definitions, r.bytes())
+	r := newReader(data)
+	b.Reset(quorate.TenantID(r.Uvarint()), quorate.BoundsVersion(r.Uvarint()))
+	for range r.Count(1) {
+		b.Definitions = append(b.Definitions, r.Bytes())
 	}
-	if r.bad {
+	if r.Bad {
 		return r.finish("batch")
 	}
 	for i, d := range b.Definitions {
@@ -166,8 +159,8 @@ func (b *Batch) Decode(data []byte) error {
 			return fmt.Errorf("definition %d: %w", i, err)
 		}
 	}
-	for previous := Section(0); len(r.b) > 0; {
-		s := Section(r.u8())
+	for previous := Section(0); len(r.B) > 0; {
+		s := Section(r.U8())
 		if s <= previous {
 			return fmt.Errorf("%w: batch section %d after section %d", ErrCorrupt, s, previous)
 		}
@@ -182,26 +175,26 @@ func (b *Batch) Decode(data []byte) error {
 func (b *Batch) decodeSection(r *reader, s Section) error {
 	switch s {
 	case SectionFloats:
-		n := r.count(2)
+		n := r.Count(2)
 		b.Series = r.seriesColumn(b.Series, n, len(b.Definitions))
 		b.Timestamps = r.timeColumn(b.Timestamps, n)
 		b.StartTimestamps = r.startColumn(b.StartTimestamps, b.Timestamps)
 		b.Values = r.valueColumn(b.Values, n)
 	case SectionHistograms:
-		n := r.count(2)
+		n := r.Count(2)
 		b.HistogramSeries = r.seriesColumn(b.HistogramSeries, n, len(b.Definitions))
 		b.HistogramTimestamps = r.timeColumn(b.HistogramTimestamps, n)
 		b.HistogramStartTimestamps = r.startColumn(b.HistogramStartTimestamps, b.HistogramTimestamps)
 		for range n {
-			b.Histograms = append(b.Histograms, r.bytes())
+			b.Histograms = append(b.Histograms, r.Bytes())
 		}
 	case SectionExemplars:
-		n := r.count(2)
+		n := r.Count(2)
 		b.ExemplarSeries = r.seriesColumn(b.ExemplarSeries, n, len(b.Definitions))
 		b.ExemplarTimestamps = r.timeColumn(b.ExemplarTimestamps, n)
 		b.ExemplarValues = r.valueColumn(b.ExemplarValues, n)
 		for i := range n {
-			labels := r.bytes()
+			labels := r.Bytes()
 			if len(labels) > 0 {
 				if err := CheckLabels(labels); err != nil {
 					return fmt.Errorf("exemplar %d: %w", i, err)
@@ -210,15 +203,15 @@ func (b *Batch) decodeSection(r *reader, s Section) error {
 			b.ExemplarLabels = append(b.ExemplarLabels, labels)
 		}
 	case SectionMetadata:
-		for range r.count(4) {
+		for range r.Count(4) {
 			b.Metadata = append(b.Metadata, Metadata{
-				Family: string(r.bytes()), Type: string(r.bytes()), Unit: string(r.bytes()), Help: string(r.bytes()),
+				Family: string(r.Bytes()), Type: string(r.Bytes()), Unit: string(r.Bytes()), Help: string(r.Bytes()),
 			})
 		}
 	default:
 		return fmt.Errorf("%w: batch section %d", ErrUnknownKind, s)
 	}
-	if r.bad {
+	if r.Bad {
 		return r.finish(fmt.Sprintf("batch section %d", s))
 	}
 	return nil

@@ -164,7 +164,7 @@ func TestAValueTakesTheBytesItNeeds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data := appendValue(nil, tc.value)
 			require.Len(t, data, tc.bytes)
-			r := reader{b: data}
+			r := newReader(data)
 			require.True(t, equalFloats([]float64{tc.value}, r.valueColumn(nil, 1)))
 			require.NoError(t, r.finish("value"))
 		})
@@ -181,9 +181,9 @@ func TestVarintsOfEveryLength(t *testing.T) {
 					continue // such values are raw
 				}
 				data := appendValue(nil, float64(m))
-				r := reader{b: append(data, make([]byte, spare)...)}
+				r := newReader(append(data, make([]byte, spare)...))
 				require.Equal(t, []float64{float64(m)}, r.valueColumn(nil, 1))
-				require.Len(t, r.b, spare)
+				require.Len(t, r.B, spare)
 			}
 		}
 	}

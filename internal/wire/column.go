@@ -54,7 +54,7 @@ func appendSeriesColumn(dst []byte, series []RowSeries) []byte {
 }
 
 func (r *reader) seriesColumn(dst []RowSeries, n, definitions int) []RowSeries {
-	b, previous := r.b, int64(0)
+	b, previous := r.B, int64(0)
 	dst = slices.Grow(dst, n)
 	for range n {
 		var u uint64
@@ -75,7 +75,7 @@ func (r *reader) seriesColumn(dst []RowSeries, n, definitions int) []RowSeries {
 		}
 		dst = append(dst, s)
 	}
-	r.resume(b)
+	r.Resume(b)
 	return dst
 }
 
@@ -102,14 +102,14 @@ func appendTimeColumn(dst []byte, times []int64) []byte {
 
 func (r *reader) timeColumn(dst []int64, n int) []int64 {
 	dst = slices.Grow(dst, n)
-	switch mode := r.u8(); mode {
+	switch mode := r.U8(); mode {
 	case timesEqual:
-		t := r.varint()
+		t := r.Varint()
 		for range n {
 			dst = append(dst, t)
 		}
 	case timesDelta:
-		b, previous := r.b, int64(0)
+		b, previous := r.B, int64(0)
 		for range n {
 			var u uint64
 			if u, b = uvarint(b); b == nil {
@@ -118,9 +118,9 @@ func (r *reader) timeColumn(dst []int64, n int) []int64 {
 			previous += unzigzag(u)
 			dst = append(dst, previous)
 		}
-		r.resume(b)
+		r.Resume(b)
 	default:
-		r.fail()
+		r.Fail()
 	}
 	return dst
 }
@@ -157,11 +157,11 @@ func appendStartColumn(dst []byte, starts, times []int64) []byte {
 }
 
 func (r *reader) startColumn(dst, times []int64) []int64 {
-	switch mode := r.u8(); mode {
+	switch mode := r.U8(); mode {
 	case startsNone:
 	case startsBefore:
 		for _, t := range times {
-			u := r.uvarint()
+			u := r.Uvarint()
 			if u == 0 {
 				dst = append(dst, 0)
 				continue
@@ -169,7 +169,7 @@ func (r *reader) startColumn(dst, times []int64) []int64 {
 			dst = append(dst, t-unzigzag(u-1))
 		}
 	default:
-		r.fail()
+		r.Fail()
 	}
 	return dst
 }
@@ -214,7 +214,7 @@ func appendRaw(dst []byte, v float64) []byte {
 }
 
 func (r *reader) valueColumn(dst []float64, n int) []float64 {
-	b := r.b
+	b := r.B
 	dst = slices.Grow(dst, n)
 	for range n {
 		var u uint64
@@ -240,7 +240,7 @@ func (r *reader) valueColumn(dst []float64, n int) []float64 {
 		// Dividing by one is cheaper than a branch that is guessed wrong.
 		dst = append(dst, float64(unzigzag(u>>valueExponentBits))/pow10[e])
 	}
-	r.resume(b)
+	r.Resume(b)
 	return dst
 }
 

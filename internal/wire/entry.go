@@ -128,11 +128,11 @@ func (d *Decoder) Decode(data []byte) (*Entry, error) {
 		}
 	}
 	d.entry.Kind = Kind(data[3])
-	r := reader{b: payload}
-	n := r.count(1)
+	r := newReader(payload)
+	n := r.Count(1)
 	d.entry.Commands = d.entry.Commands[:0]
 	for range n {
-		d.entry.Commands = append(d.entry.Commands, r.bytes())
+		d.entry.Commands = append(d.entry.Commands, r.Bytes())
 	}
 	if err := r.finish("entry"); err != nil {
 		return nil, err

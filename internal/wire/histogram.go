@@ -72,26 +72,26 @@ func AppendFloatHistogram(dst []byte, h *histogram.FloatHistogram) []byte {
 // DecodeHistogram decodes what AppendHistogram or AppendFloatHistogram wrote;
 // exactly one of the two results is non-nil.
 func DecodeHistogram(b []byte) (*histogram.Histogram, *histogram.FloatHistogram, error) {
-	r := reader{b: b}
-	flags := r.u8()
+	r := newReader(b)
+	flags := r.U8()
 	if flags&^byte(histogramKnown) != 0 {
 		return nil, nil, fmt.Errorf("%w: histogram flags %#x", ErrCorrupt, flags)
 	}
-	schema := r.varint()
+	schema := r.Varint()
 	if schema < math.MinInt32 || schema > math.MaxInt32 {
 		return nil, nil, fmt.Errorf("%w: histogram schema %d", ErrCorrupt, schema)
 	}
 	hint := histogram.CounterResetHint(flags & histogramHintMask >> histogramHintShift)
 	if flags&histogramFloat != 0 {
 		h := &histogram.FloatHistogram{CounterResetHint: hint, Schema: int32(schema)}
-		h.ZeroThreshold, h.ZeroCount, h.Count, h.Sum = r.float(), r.float(), r.float(), r.float()
+		h.ZeroThreshold, h.ZeroCount, h.Count, h.Sum = r.Float(), r.Float(), r.Float(), r.Float()
 		h.PositiveSpans, h.PositiveBuckets = r.spans(), r.floats()
 		h.NegativeSpans, h.NegativeBuckets = r.spans(), r.floats()
 		h.CustomValues = r.custom(flags)
 		return nil, h, r.finish("histogram")
 	}
 	h := &histogram.Histogram{CounterResetHint: hint, Schema: int32(schema)}
-	h.ZeroThreshold, h.ZeroCount, h.Count, h.Sum = r.float(), r.uvarint(), r.uvarint(), r.float()
+	h.ZeroThreshold, h.ZeroCount, h.Count, h.Sum = r.Float(), r.Uvarint(), r.Uvarint(), r.Float()
 	h.PositiveSpans, h.PositiveBuckets = r.spans(), r.deltas()
 	h.NegativeSpans, h.NegativeBuckets = r.spans(), r.deltas()
 	h.CustomValues = r.custom(flags)
@@ -131,15 +131,15 @@ func appendCustom(dst []byte, values []float64) []byte {
 }
 
 func (r *reader) spans() []histogram.Span {
-	n := r.count(2)
+	n := r.Count(2)
 	if n == 0 {
 		return nil
 	}
 	spans := make([]histogram.Span, n)
 	for i := range spans {
-		offset, length := r.varint(), r.uvarint()
+		offset, length := r.Varint(), r.Uvarint()
 		if offset < math.MinInt32 || offset > math.MaxInt32 || length > math.MaxUint32 {
-			r.fail()
+			r.Fail()
 			return nil
 		}
 		spans[i] = histogram.Span{Offset: int32(offset), Length: uint32(length)}
@@ -148,25 +148,25 @@ func (r *reader) spans() []histogram.Span {
 }
 
 func (r *reader) deltas() []int64 {
-	n := r.count(1)
+	n := r.Count(1)
 	if n == 0 {
 		return nil
 	}
 	deltas := make([]int64, n)
 	for i := range deltas {
-		deltas[i] = r.varint()
+		deltas[i] = r.Varint()
 	}
 	return deltas
 }
 
 func (r *reader) floats() []float64 {
-	n := r.count(8)
+	n := r.Count(8)
 	if n == 0 {
 		return nil
 	}
 	vs := make([]float64, n)
 	for i := range vs {
-		vs[i] = r.float()
+		vs[i] = r.Float()
 	}
 	return vs
 }

@@ -43,17 +43,17 @@ type LabelIter struct {
 }
 
 // IterLabels starts a walk over canonical label bytes.
-func IterLabels(canonical []byte) LabelIter { return LabelIter{r: reader{b: canonical}} }
+func IterLabels(canonical []byte) LabelIter { return LabelIter{r: newReader(canonical)} }
 
 // Next moves to the next label and tells whether there is one. It ends early
 // on damaged bytes; CheckLabels tells that apart.
 func (it *LabelIter) Next() bool {
-	if len(it.r.b) == 0 {
+	if len(it.r.B) == 0 {
 		return false
 	}
-	it.name = it.r.bytes()
-	it.value = it.r.bytes()
-	return !it.r.bad
+	it.name = it.r.Bytes()
+	it.value = it.r.Bytes()
+	return !it.r.Bad
 }
 
 // Name returns the current label's name, aliasing the bytes walked.
@@ -77,7 +77,7 @@ func CheckLabels(canonical []byte) error {
 		}
 		previous = it.name
 	}
-	if n == 0 && !it.r.bad {
+	if n == 0 && !it.r.Bad {
 		return fmt.Errorf("%w: a series without labels", ErrCorrupt)
 	}
 	return it.r.finish("label set")
