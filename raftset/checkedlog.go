@@ -26,8 +26,7 @@ const logCRCLen = 4
 
 // checkedLog keeps a checksum with every stored entry, at the end of the stored
 // copy's Extensions, and checks and removes it on reading. raft-wal checks
-// nothing on reading: it returns flipped bits as good data (RELIABILITY 5), and
-// panics on some.
+// nothing on reading: it returns flipped bits as good data, and panics on some.
 type checkedLog struct {
 	LogStore
 	set quorate.ReplicaSetID

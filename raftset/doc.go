@@ -26,7 +26,9 @@
 //     stops that replica and no other. Nothing is acknowledged on a file after
 //     its first failed write. Where the library would panic or would take a
 //     return for a success, its goroutine is held until Raft has been shut down
-//     and then ended.
+//     and then ended. When the replica opens again, nothing that such a write,
+//     or one cut short by a crash, left in the page cache is replayed before it
+//     has been written to a new file and fsynced.
 //  7. A disk that hangs is not an error that can be returned: HostConfig.Fatal
 //     is told, and the process should end so that others can lead.
 //  8. A read confirmed by ConfirmRead sees every write acknowledged before it.

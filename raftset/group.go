@@ -248,9 +248,9 @@ func (g *Group) supervise() {
 	}
 }
 
-// stop ends Raft and closes the replica's files. The order is that of RAFT 6:
-// nothing new comes in, nothing leaves for the peers, Raft's goroutines end, and
-// only then do the files close under them.
+// stop ends Raft and closes the replica's files, in this order: nothing new
+// comes in, nothing leaves for the peers, Raft's goroutines end, and only then
+// do the files close under them.
 func (g *Group) stop(reason error) {
 	g.proposer.close(reason)
 	g.cancel()
@@ -267,25 +267,23 @@ func (g *Group) stop(reason error) {
 	g.closeFiles()
 }
 
+// closeFiles closes the log and then says in the mark that it was closed in
+// order, if it was. The mark comes last: raft-wal may still be at work on the
+// next segment until its Close returns.
 func (g *Group) closeFiles() {
 	g.host.tide.forget(g.low)
-	if g.guard.err() == nil {
-		if err := g.settleMark(); err != nil {
-			// The next start takes this stop for a crash, and looks closer.
-			g.logger.Warn("low-water mark was not saved", "err", err)
-		}
-	}
-	if err := g.log.Close(); err != nil {
-		g.logger.Warn("closing the log failed", "err", err)
-	}
-}
-
-func (g *Group) settleMark() error {
 	last, err := g.log.LastIndex()
-	if err != nil {
-		return err
+	if err = errors.Join(err, g.log.Close()); err != nil {
+		g.logger.Warn("closing the log failed", "err", err)
+		return
 	}
-	return g.low.save(max(last, g.manifests.current().index), true)
+	if g.guard.err() != nil {
+		return
+	}
+	if err := g.low.save(max(last, g.manifests.current().index), true); err != nil {
+		// The next start takes this stop for a crash, and looks closer.
+		g.logger.Warn("low-water mark was not saved", "err", err)
+	}
 }
 
 // Close stops the replica, if a failure has not yet, and closes the state

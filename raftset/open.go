@@ -113,7 +113,9 @@ func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.R
 }
 
 // settle checks the log against manifest, vote and low-water mark, deletes it
-// if it is not the manifest's, and makes the mark say that the replica runs.
+// if it is not the manifest's, and makes the mark say that the replica runs. The
+// mark's publication fsyncs the directory, so that manifest and vote are durable
+// under their names even if that alone had failed when they were published.
 func (o *files) settle(level waterLevel) (err error) {
 	m := o.manifests.current()
 	o.low.volatile = o.log.volatile()

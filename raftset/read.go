@@ -6,7 +6,7 @@ import "context"
 // the read sees every write that was acknowledged before ConfirmRead began. The
 // term is that in which this replica led. Errors are as those of Propose.
 //
-// The order of the steps is that of RAFT 4: an entry of this term has been
+// The steps must come in this order (PROTOCOL 24): an entry of this term has been
 // applied, which brings everything that earlier leaders acknowledged; a quorum
 // has answered what was sent after the call began; and only then is leadership
 // looked at, since a leader that stepped down may have voted for another since.

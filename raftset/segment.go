@@ -42,7 +42,8 @@ type segmentCommit struct {
 
 // scanSegment walks a segment's frames and finds its end by the same rules as
 // raft-wal: at the last commit frame, unless nothing follows it and its
-// checksum fails, then at the one before.
+// checksum fails, then at the one before. Errors that wrap ErrDamaged are about
+// batches that were durable once.
 func scanSegment(f io.ReaderAt) (segmentScan, error) {
 	var (
 		walked      segmentScan
@@ -79,32 +80,45 @@ func scanSegment(f io.ReaderAt) (segmentScan, error) {
 	return endOfSegment(f, walked, last, prior)
 }
 
+// whole tells whether the batch that the commit ends is what was written.
+func (c *segmentCommit) whole(f io.ReaderAt) (bool, error) {
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(sum, io.NewSectionReader(f, c.start, c.end-frameHeaderLen-c.start)); err != nil {
+		return false, err
+	}
+	return sum.Sum32() == c.crc, nil
+}
+
 func endOfSegment(f io.ReaderAt, walked segmentScan, last, prior *segmentCommit) (segmentScan, error) {
 	end, err := lastWhole(f, walked, last, prior)
 	end.tornIndex = walked.indexStart != end.indexStart
 	return end, err
 }
 
+// lastWhole returns the last batch that is whole. Only the very last may fail to
+// be: any other was fsynced before the next was begun, and a failure is damage.
+// raft-wal does not look at the batch before a torn one; but once the torn one is
+// cleared away it would, and take the damage for one more torn write.
 func lastWhole(f io.ReaderAt, walked segmentScan, last, prior *segmentCommit) (segmentScan, error) {
 	if last == nil {
 		return segmentScan{}, nil
 	}
-	if walked.entries > last.entries {
-		// A later batch was begun, so that this one had been fsynced.
-		return last.segmentScan, nil
-	}
-	batch := io.NewSectionReader(f, last.start, last.end-frameHeaderLen-last.start)
-	sum := crc32.New(castagnoli)
-	if _, err := io.Copy(sum, batch); err != nil {
-		return segmentScan{}, err
-	}
+	whole, err := last.whole(f)
 	switch {
-	case sum.Sum32() == last.crc:
+	case err != nil:
+		return segmentScan{}, err
+	case whole:
 		return last.segmentScan, nil
+	case walked.entries > last.entries || walked.indexStart != last.indexStart:
+		return segmentScan{}, damaged("the batch that ends at offset %d is not whole, but another follows", last.end)
 	case prior == nil:
 		return segmentScan{}, nil
 	}
-	return prior.segmentScan, nil
+	whole, err = prior.whole(f)
+	if err == nil && !whole {
+		err = damaged("the batch that ends at offset %d is not whole, but another follows", prior.end)
+	}
+	return prior.segmentScan, err
 }
 
 // commitsTried is how many possible beginnings of a batch are tried for each

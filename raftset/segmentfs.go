@@ -2,8 +2,11 @@ package raftset
 
 import (
 	"errors"
+	"io"
 
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/quorate/quorate/internal/durable"
 )
 
 // zeroBlock is how much of a new segment is zeroed by one write.
@@ -24,18 +27,34 @@ func (z zeroedFS) Create(dir, name string, size uint64) (types.WritableFile, err
 	if err != nil {
 		return nil, err
 	}
-	if err := zero(f, int64(size)); err != nil {
+	err = zero(io.NewOffsetWriter(f, 0), int64(size))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close(), z.VFS.Delete(dir, name))
 	}
 	return f, nil
 }
 
-func zero(f types.WritableFile, size int64) error {
-	zeros := make([]byte, min(size, zeroBlock))
-	for at := int64(0); at < size; at += int64(len(zeros)) {
-		if _, err := f.WriteAt(zeros[:min(size-at, int64(len(zeros)))], at); err != nil {
+// publishSegment puts a new file in the place of a segment, with these bytes and
+// zeros behind them up to size; it is durable when publishSegment returns.
+func publishSegment(path string, kept []byte, size int64) error {
+	return durable.Write(path, func(w io.Writer) error {
+		if _, err := w.Write(kept); err != nil {
+			return err
+		}
+		return zero(w, size-int64(len(kept)))
+	})
+}
+
+// zero writes n zeros, and none if n is negative.
+func zero(w io.Writer, n int64) error {
+	zeros := make([]byte, max(0, min(n, zeroBlock)))
+	for ; n > 0; n -= int64(len(zeros)) {
+		if _, err := w.Write(zeros[:min(n, int64(len(zeros)))]); err != nil {
 			return err
 		}
 	}
-	return f.Sync()
+	return nil
 }

@@ -1,10 +1,10 @@
 package raftset
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -32,14 +32,16 @@ var errNoStable = errors.New("the segment list keeps no stable values; the vote 
 // which has no checksum on its data, panics on damaged pages, and holds a lock
 // and a descriptor for each log.
 //
-// Load mends two states in which raft-wal would refuse every append for ever
-// (RAFT 0.B): a tail that is sealed but not yet succeeded, left by a crash, a
-// Close or a full disk between the two, and a tail whose sealing batch was torn.
+// Load mends two states in which raft-wal would refuse every append for ever: a
+// tail that is sealed but not yet succeeded, left by a crash, a Close or a full
+// disk between the two, and a tail whose sealing batch was torn. And after an
+// unclean stop it makes the tail durable before anything of it is replayed.
 type segmentList struct {
 	dir string
-	// search asks for a search behind the tail's end for entries that were
-	// durable once: after an unclean stop.
-	search bool
+	// unclean tells that the log was not closed in order. Then the tail is
+	// searched behind its end for entries that were durable once, and is
+	// rewritten, since what is read may not be on the disk.
+	unclean bool
 	// reached is the index that the log must reach, or it is damaged.
 	reached uint64
 	// repair is off only in the test that shows what it is for.
@@ -80,40 +82,20 @@ func (s *segmentList) checkEmpty() error {
 	return nil
 }
 
-// mendTail looks at the unsealed tail as recovery will find it.
-func (s *segmentList) mendTail(state *types.PersistentState) (err error) {
+// mendTail settles the unsealed tail before recovery reads it, and appends its
+// successor to the list if it turns out to be sealed.
+func (s *segmentList) mendTail(state *types.PersistentState) error {
 	tail := &state.Segments[len(state.Segments)-1]
 	path := filepath.Join(s.dir, segment.FileName(*tail))
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		// A crash between the list and the file; raft-wal creates it.
 		return nil
 	}
-	if err != nil {
+	scan, err := s.settleTail(path, tail)
+	if err != nil || scan.indexStart == 0 {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	scan, err := scanSegment(f)
-	if err != nil {
-		return err
-	}
-	if last := tail.BaseIndex + uint64(scan.entries) - 1; last < s.reached {
-		// Whatever stands behind the end is all that is left of the rest.
-		return damaged("segment %s: the log ends at entry %d, below the low-water mark %d", path, last, s.reached)
-	}
-	if s.search || scan.tornIndex {
-		if err := clearRest(f, scan.end); err != nil {
-			return fmt.Errorf("segment %s: %w", path, err)
-		}
-	}
-	if scan.indexStart == 0 {
-		return nil
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	tail.SealTime = info.ModTime()
+	tail.SealTime = time.Now()
 	tail.IndexStart = scan.indexStart
 	tail.MaxIndex = tail.BaseIndex + uint64(scan.entries) - 1
 	state.Segments = append(state.Segments, types.SegmentInfo{
@@ -128,34 +110,66 @@ func (s *segmentList) mendTail(state *types.PersistentState) (err error) {
 	return s.CommitState(*state)
 }
 
-// clearRest zeroes what a torn write left behind the end of the segment, so
-// that its index frame cannot make raft-wal take the segment for sealed. It
-// refuses when what is there was durable once.
-func clearRest(f *os.File, end int64) error {
-	size, err := f.Seek(0, io.SeekEnd)
+// settleTail scans the tail's file and makes sure that what the scan found is
+// durable, and all that recovery will find.
+//
+// After an unclean stop neither can be taken for granted. The last batches may
+// have been written and not fsynced, by a process that was killed; or the fsync
+// failed, and the kernel went on serving the pages from its cache, marked clean,
+// so that no later fsync of this file ever writes them. Entries that are read
+// here will be applied and acknowledged. So the tail is copied into a new file,
+// fsynced and renamed over the old, from one read: a page that leaves the cache
+// between two would come back as what the disk has.
+//
+// That is done for the tail only. A segment is listed as sealed when the fsync
+// of its last batch has succeeded, and so had each one before: the first that
+// fails stops the replica (guardedLog), and what it had left in doubt was
+// settled here before the next append. After a clean stop the same is true of
+// the tail.
+func (s *segmentList) settleTail(path string, tail *types.SegmentInfo) (segmentScan, error) {
+	scan, err := scanFile(path)
 	if err != nil {
-		return err
+		return scan, segmentError(path, err)
 	}
-	rest := make([]byte, max(0, size-end))
-	if _, err := f.ReadAt(rest, end); err != nil && !errors.Is(err, io.EOF) {
-		return err
+	if !s.unclean && !scan.tornIndex {
+		return scan, s.checkReached(path, tail, scan)
 	}
-	torn := 0 // the length of rest without the zeros at its end
-	for i, b := range rest {
-		if b != 0 {
-			torn = i + 1
-		}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return scan, err
 	}
-	if torn == 0 {
-		return nil
+	if scan, err = scanSegment(bytes.NewReader(data)); err != nil {
+		return scan, segmentError(path, err)
 	}
-	if holdsBatch(rest[:torn]) {
-		return damaged("recovery ends at offset %d, but whole batches follow", end)
+	if err := s.checkReached(path, tail, scan); err != nil {
+		return scan, err
 	}
-	if _, err := f.WriteAt(make([]byte, torn), end); err != nil {
-		return err
+	if holdsBatch(data[scan.end:]) {
+		return scan, damaged("segment %s: recovery ends at offset %d, but whole batches follow", path, scan.end)
 	}
-	return f.Sync()
+	// What a torn write left behind the end stays behind, or its index frame
+	// could make raft-wal take the segment for sealed.
+	return scan, publishSegment(path, data[:scan.end], int64(tail.SizeLimit))
+}
+
+func scanFile(path string) (scan segmentScan, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return scan, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return scanSegment(f)
+}
+
+func segmentError(path string, err error) error { return fmt.Errorf("segment %s: %w", path, err) }
+
+// checkReached refuses a tail that ends too early: whatever stands behind its
+// end is all that is left of the rest.
+func (s *segmentList) checkReached(path string, tail *types.SegmentInfo, scan segmentScan) error {
+	if last := tail.BaseIndex + uint64(scan.entries) - 1; last < s.reached {
+		return damaged("segment %s: the log ends at entry %d, below the low-water mark %d", path, last, s.reached)
+	}
+	return nil
 }
 
 // CommitState implements types.MetaStore.

@@ -24,8 +24,8 @@ type transport interface {
 	// heartbeat leaves after it.
 	raft.WithClose
 	// confirmQuorum returns nil once a quorum of the voters has acknowledged,
-	// in term, a message that was sent after the call began (RAFT 4, DESIGN
-	// 11.10). The library's VerifyLeader also counts older ones.
+	// in term, a message that was sent after the call began (PROTOCOL 24). The
+	// library's VerifyLeader also counts older ones.
 	confirmQuorum(ctx context.Context, term uint64) error
 }
 

@@ -10,6 +10,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/quorate/quorate/internal/durable"
 )
@@ -28,7 +29,9 @@ type LogOptions struct {
 	// SegmentBytes is the size at which a segment is succeeded by the next,
 	// and that is allocated for each.
 	SegmentBytes int
-	// Clean tells that the log was closed in order: nothing can be torn.
+	// Clean tells that the log was closed in order after appends that all
+	// succeeded: nothing can be torn, or in the page cache alone. If not, what
+	// the log holds must be durable before it can be read.
 	Clean bool
 	// Reached is an index that the log once reached, durably, unless it is 0. A
 	// log that ends before it is damaged and to be left as it is.
@@ -40,14 +43,16 @@ type LogOptions struct {
 // WAL makes logs of raft-wal: one fsync an append, whole segments deleted.
 func WAL() LogStoreFactory { return openWAL }
 
-func openWAL(o LogOptions) (LogStore, error) {
+func openWAL(o LogOptions) (LogStore, error) { return openWALOn(walfs.New(), o) }
+
+func openWALOn(disk types.VFS, o LogOptions) (LogStore, error) {
 	if err := durable.RemoveTemporary(o.Dir); err != nil {
 		return nil, walError(o.Dir, err)
 	}
-	list := &segmentList{repair: true, search: !o.Clean, reached: o.Reached}
+	list := &segmentList{repair: true, unclean: !o.Clean, reached: o.Reached}
 	w, err := wal.Open(o.Dir,
 		wal.WithMetaStore(list),
-		wal.WithSegmentFiler(segment.NewFiler(o.Dir, zeroedFS{walfs.New()})),
+		wal.WithSegmentFiler(segment.NewFiler(o.Dir, zeroedFS{disk})),
 		wal.WithSegmentSize(o.SegmentBytes),
 		wal.WithLogger(newLibraryLogger(o.Logger)))
 	if err != nil {

@@ -145,7 +145,7 @@ func TestASealedTailWithoutSuccessorIsMended(t *testing.T) {
 }
 
 func TestATornSealingBatchIsMended(t *testing.T) {
-	for name, search := range map[string]bool{"after an unclean stop": true, "even after a clean one": false} {
+	for name, unclean := range map[string]bool{"after an unclean stop": true, "even after a clean one": false} {
 		t.Run(name, func(t *testing.T) {
 			dir, last := wedgedLog(t)
 			// The commit frame of the sealing batch never reached the disk.
@@ -170,7 +170,7 @@ func TestATornSealingBatchIsMended(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			w = openTestWAL(t, dir, &segmentList{repair: true, search: search})
+			w = openTestWAL(t, dir, &segmentList{repair: true, unclean: unclean})
 			wantLog(t, w, last)
 			for range 30 {
 				last++

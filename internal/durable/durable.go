@@ -29,15 +29,23 @@ func WriteFile(path string, data []byte) error {
 // error leaves what stood at path before, except that a failed fsync of the
 // directory leaves it unknown which of the two a crash would show; the caller
 // must take the publication for not done.
-func Write(path string, fill func(io.Writer) error) (err error) {
+func Write(path string, fill func(io.Writer) error) error { return write(path, fill, SyncDir) }
+
+func write(path string, fill func(io.Writer) error, syncDir func(string) error) (err error) {
 	temp := path + tempSuffix
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", path, err)
 	}
 	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("publish %s: %w", path, err), os.Remove(temp))
+		if err == nil {
+			return
+		}
+		err = fmt.Errorf("publish %s: %w", path, err)
+		// After the rename there is nothing to remove, and callers must not
+		// take the failure for a missing file.
+		if left := os.Remove(temp); !errors.Is(left, os.ErrNotExist) {
+			err = errors.Join(err, left)
 		}
 	}()
 	if err := fill(f); err != nil {
@@ -49,40 +57,50 @@ func Write(path string, fill func(io.Writer) error) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return Rename(temp, path)
+	return rename(temp, path, syncDir)
 }
 
 // Rename renames a file or directory whose contents are already durable, and
 // fsyncs the directory that holds the new name.
-func Rename(from, to string) error {
+func Rename(from, to string) error { return rename(from, to, SyncDir) }
+
+func rename(from, to string, syncDir func(string) error) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return SyncDir(filepath.Dir(to))
+	return syncDir(filepath.Dir(to))
 }
 
-// MkdirAll makes a directory and its missing parents with mode 0700 and
-// fsyncs every directory that gained an entry.
-func MkdirAll(dir string) error {
-	dir = filepath.Clean(dir)
+// MkdirAll makes a directory and its missing parents with mode 0700. When it
+// returns nil their names are durable, also if an earlier call made some of them
+// and a crash cut it short.
+func MkdirAll(dir string) error { return mkdirAll(filepath.Clean(dir), SyncDir) }
+
+func mkdirAll(dir string, syncDir func(string) error) error {
+	parent := filepath.Dir(dir)
 	info, err := os.Stat(dir)
-	if err == nil {
-		if !info.IsDir() {
-			return fmt.Errorf("make directory %s: a file is in its place", dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("make directory %s: a file is in its place", dir)
+	case err == nil:
+		// It may be there without being durable: made by a call that ended
+		// before its fsync. That can be true of one directory only, since
+		// nothing is made below one whose name was not fsynced. A parent that
+		// this process may not read is not of its making, nor is what is in it.
+		if err := syncDir(parent); !errors.Is(err, os.ErrPermission) {
+			return err
 		}
 		return nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
+	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
-	parent := filepath.Dir(dir)
-	if err := MkdirAll(parent); err != nil {
+	if err := mkdirAll(parent, syncDir); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return SyncDir(parent)
+	return syncDir(parent)
 }
 
 // SyncDir makes the names in a directory durable.

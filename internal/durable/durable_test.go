@@ -46,6 +46,16 @@ func TestAFailedWriteKeepsTheOldFile(t *testing.T) {
 	}
 }
 
+// Callers tell a failing disk from a file that is not there.
+func TestAFailedFsyncOfTheDirectoryIsReportedAsThat(t *testing.T) {
+	errDisk := errors.New("input/output error")
+	fill := func(io.Writer) error { return nil }
+	err := write(filepath.Join(t.TempDir(), "f"), fill, func(string) error { return errDisk })
+	if !errors.Is(err, errDisk) || errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want %v alone", err, errDisk)
+	}
+}
+
 func TestMkdirAllMakesParentsAndIsIdempotent(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b", "c")
 	for range 2 {
@@ -58,6 +68,48 @@ func TestMkdirAllMakesParentsAndIsIdempotent(t *testing.T) {
 	}
 	if err := MkdirAll(filepath.Join(dir, "f")); err == nil {
 		t.Fatal("a directory was made where a file stands")
+	}
+}
+
+// A crash may come before any fsync; the next call makes up for it, although it
+// finds the directory made.
+func TestMkdirAllMakesNamesDurableThatAnEarlierCallOnlyMade(t *testing.T) {
+	errCrash := errors.New("crash")
+	for survived := range 4 {
+		root := t.TempDir()
+		dir := filepath.Join(root, "a", "b", "c")
+		synced := make(map[string]bool) // the directories whose names are durable
+		left := survived
+		syncDir := func(parent string) error {
+			if left == 0 {
+				return errCrash
+			}
+			left--
+			names, err := os.ReadDir(parent)
+			for _, n := range names {
+				synced[filepath.Join(parent, n.Name())] = true
+			}
+			return err
+		}
+		if err := mkdirAll(dir, syncDir); !errors.Is(err, errCrash) {
+			t.Fatalf("after %d fsyncs: got %v, want a crash", survived, err)
+		}
+		left = 100
+		if err := mkdirAll(dir, syncDir); err != nil {
+			t.Fatal(err)
+		}
+		for d := dir; d != root; d = filepath.Dir(d) {
+			if !synced[d] {
+				t.Errorf("a crash after %d fsyncs: the name of %s is not durable", survived, d)
+			}
+		}
+	}
+}
+
+func TestMkdirAllDoesNotAskForTheParentOfWhatTheOperatorMade(t *testing.T) {
+	err := mkdirAll(t.TempDir(), func(string) error { return os.ErrPermission })
+	if err != nil {
+		t.Errorf("got %v; the directory is there, and its parent is not ours to read", err)
 	}
 }
 
