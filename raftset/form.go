@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
 	"github.com/quorate/quorate/internal/durable"
 )
 
@@ -60,7 +61,7 @@ func (gen *Genesis) manifest() *manifest {
 	}
 	b := binary.AppendUvarint(nil, uint64(gen.Set))
 	b = appendServers(b, servers)
-	b = appendBytes(b, gen.Payload)
+	b = cursor.AppendBytes(b, gen.Payload)
 	return &manifest{
 		set: gen.Set, replica: gen.Replica, genesis: sha256.Sum256(b),
 		index: genesisIndex, term: genesisTerm, configurationIndex: genesisIndex,

@@ -53,7 +53,7 @@ func decodeWaterLevel(data []byte, set quorate.ReplicaSetID, replica quorate.Rep
 	if err := checkOwner(c, "low-water mark", set, replica); err != nil {
 		return waterLevel{}, err
 	}
-	w := waterLevel{index: c.uvarint(), clean: c.uvarint() == 1}
+	w := waterLevel{index: c.Uvarint(), clean: c.Uvarint() == 1}
 	return w, c.finish("low-water mark")
 }
 

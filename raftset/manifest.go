@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
 )
 
 const (
@@ -46,7 +47,7 @@ func (m *manifest) encode() []byte {
 	b = binary.AppendUvarint(b, m.term)
 	b = binary.AppendUvarint(b, m.configurationIndex)
 	b = appendServers(b, m.servers)
-	b = appendBytes(b, m.payload)
+	b = cursor.AppendBytes(b, m.payload)
 	return sealRecord(b)
 }
 
@@ -55,7 +56,7 @@ func appendServers(b []byte, servers []server) []byte {
 	for _, s := range servers {
 		b = binary.AppendUvarint(b, uint64(s.suffrage))
 		b = binary.AppendUvarint(b, uint64(s.Replica))
-		b = appendBytes(b, []byte(s.Node.Name))
+		b = cursor.AppendBytes(b, s.Node.Name)
 		b = append(b, s.Node.Incarnation[:]...)
 	}
 	return b
@@ -69,23 +70,23 @@ func decodeManifest(data []byte) (*manifest, error) {
 		return nil, err
 	}
 	m := &manifest{
-		set:     quorate.ReplicaSetID(c.uvarint()),
-		replica: quorate.ReplicaID(c.uvarint()),
+		set:     quorate.ReplicaSetID(c.Uvarint()),
+		replica: quorate.ReplicaID(c.Uvarint()),
 	}
-	copy(m.genesis[:], c.take(sha256.Size))
-	m.index = c.uvarint()
-	m.term = c.uvarint()
-	m.configurationIndex = c.uvarint()
-	n := c.count(serverLeast)
+	copy(m.genesis[:], c.Take(sha256.Size))
+	m.index = c.Uvarint()
+	m.term = c.Uvarint()
+	m.configurationIndex = c.Uvarint()
+	n := c.Count(serverLeast)
 	m.servers = make([]server, n)
 	for i := range m.servers {
 		s := &m.servers[i]
-		s.suffrage = raft.ServerSuffrage(min(c.uvarint(), math.MaxInt32))
-		s.Replica = quorate.ReplicaID(c.uvarint())
-		s.Node.Name = string(c.bytes())
-		copy(s.Node.Incarnation[:], c.take(uint64(len(s.Node.Incarnation))))
+		s.suffrage = raft.ServerSuffrage(min(c.Uvarint(), math.MaxInt32))
+		s.Replica = quorate.ReplicaID(c.Uvarint())
+		s.Node.Name = string(c.Bytes())
+		copy(s.Node.Incarnation[:], c.Take(uint64(len(s.Node.Incarnation))))
 	}
-	m.payload = c.bytes()
+	m.payload = c.Bytes()
 	if err := c.finish("manifest"); err != nil {
 		return nil, err
 	}

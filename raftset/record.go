@@ -6,6 +6,8 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
+
+	"github.com/quorate/quorate/internal/cursor"
 )
 
 // A record is how every small file of a replica is framed: a magic of four
@@ -29,7 +31,7 @@ func sealRecord(record []byte) []byte {
 }
 
 // openRecord checks a record's frame and returns its payload.
-func openRecord(data []byte, magic string, version byte) (*cursor, error) {
+func openRecord(data []byte, magic string, version byte) (*recordReader, error) {
 	if len(data) < recordHeaderLen+recordCRCLen {
 		return nil, damaged("record %q of %d bytes is shorter than its frame", magic, len(data))
 	}
@@ -44,7 +46,7 @@ func openRecord(data []byte, magic string, version byte) (*cursor, error) {
 		// Not damage: the checksum is right, so some other version wrote it.
 		return nil, &versionError{magic: magic, got: body[4], want: version}
 	}
-	return &cursor{b: body[recordHeaderLen:]}, nil
+	return &recordReader{cursor.Cursor{B: body[recordHeaderLen:]}}, nil
 }
 
 // readRecord reads a file of the replica's directory. A file that is missing
@@ -57,63 +59,8 @@ func readRecord(path string) ([]byte, error) {
 	return data, err
 }
 
-// cursor walks a payload. Its first failure sticks, after which every read
-// returns a zero value, so that decoders check once, with finish.
-type cursor struct {
-	b   []byte
-	bad bool
-}
+// recordReader walks a record's payload.
+type recordReader struct{ cursor.Cursor }
 
-func (c *cursor) uvarint() uint64 {
-	v, n := binary.Uvarint(c.b)
-	if n <= 0 {
-		c.fail()
-		return 0
-	}
-	c.b = c.b[n:]
-	return v
-}
-
-// take reads n bytes, which alias the input.
-func (c *cursor) take(n uint64) []byte {
-	if n > uint64(len(c.b)) {
-		c.fail()
-		return nil
-	}
-	v := c.b[:n:n]
-	c.b = c.b[n:]
-	return v
-}
-
-// bytes reads a length and that many bytes, which alias the input.
-func (c *cursor) bytes() []byte { return c.take(c.uvarint()) }
-
-// count reads a number of elements that take at least least bytes each, so
-// that no number larger than the input can carry is believed.
-func (c *cursor) count(least int) int {
-	n := c.uvarint()
-	if n > uint64(len(c.b)/least) {
-		c.fail()
-		return 0
-	}
-	return int(n)
-}
-
-func (c *cursor) fail() {
-	c.bad = true
-	c.b = nil
-}
-
-func (c *cursor) finish(what string) error {
-	if c.bad {
-		return damaged("the %s ends early or holds an impossible length", what)
-	}
-	if len(c.b) != 0 {
-		return damaged("%d bytes after the end of the %s", len(c.b), what)
-	}
-	return nil
-}
-
-func appendBytes(dst, b []byte) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
-}
+// finish reports a failed read or bytes left over.
+func (c *recordReader) finish(what string) error { return c.Finish(ErrDamaged, what) }

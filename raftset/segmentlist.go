@@ -207,15 +207,15 @@ func decodeSegments(data []byte) (types.PersistentState, error) {
 	if err != nil {
 		return types.PersistentState{}, err
 	}
-	state := types.PersistentState{NextSegmentID: c.uvarint()}
-	n := c.count(segmentLeast)
+	state := types.PersistentState{NextSegmentID: c.Uvarint()}
+	n := c.Count(segmentLeast)
 	state.Segments = make([]types.SegmentInfo, n)
 	for i := range state.Segments {
 		s := &state.Segments[i]
 		for _, v := range []*uint64{&s.ID, &s.BaseIndex, &s.MinIndex, &s.MaxIndex, &s.Codec, &s.IndexStart} {
-			*v = c.uvarint()
+			*v = c.Uvarint()
 		}
-		s.SizeLimit = uint32(min(c.uvarint(), math.MaxUint32))
+		s.SizeLimit = uint32(min(c.Uvarint(), math.MaxUint32))
 		s.CreateTime = c.time()
 		s.SealTime = c.time()
 	}
@@ -230,8 +230,8 @@ func appendTime(b []byte, t time.Time) []byte {
 	return binary.AppendUvarint(b, uint64(t.UnixNano()))
 }
 
-func (c *cursor) time() time.Time {
-	v := c.uvarint()
+func (c *recordReader) time() time.Time {
+	v := c.Uvarint()
 	if v == 0 {
 		return time.Time{}
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
 )
 
 const (
@@ -37,7 +38,7 @@ func (b *ballot) encode(set quorate.ReplicaSetID, replica quorate.ReplicaID) []b
 	r = binary.AppendUvarint(r, uint64(replica))
 	r = binary.AppendUvarint(r, b.term)
 	r = binary.AppendUvarint(r, b.votedTerm)
-	return sealRecord(appendBytes(r, b.candidate))
+	return sealRecord(cursor.AppendBytes(r, b.candidate))
 }
 
 // decodeBallot decodes the vote file of one replica. Errors wrap ErrDamaged or
@@ -50,8 +51,8 @@ func decodeBallot(data []byte, set quorate.ReplicaSetID, replica quorate.Replica
 	if err := checkOwner(c, "vote", set, replica); err != nil {
 		return ballot{}, err
 	}
-	b := ballot{term: c.uvarint(), votedTerm: c.uvarint()}
-	if v := c.bytes(); len(v) != 0 {
+	b := ballot{term: c.Uvarint(), votedTerm: c.Uvarint()}
+	if v := c.Bytes(); len(v) != 0 {
 		b.candidate = slices.Clone(v)
 	}
 	if err := c.finish("vote"); err != nil {
@@ -65,9 +66,9 @@ func decodeBallot(data []byte, set quorate.ReplicaSetID, replica quorate.Replica
 
 // checkOwner reads set and replica and compares them with whose file it must
 // be, so that a file copied from another replica is not taken for this one's.
-func checkOwner(c *cursor, what string, set quorate.ReplicaSetID, replica quorate.ReplicaID) error {
-	s, r := quorate.ReplicaSetID(c.uvarint()), quorate.ReplicaID(c.uvarint())
-	if !c.bad && (s != set || r != replica) {
+func checkOwner(c *recordReader, what string, set quorate.ReplicaSetID, replica quorate.ReplicaID) error {
+	s, r := quorate.ReplicaSetID(c.Uvarint()), quorate.ReplicaID(c.Uvarint())
+	if !c.Bad && (s != set || r != replica) {
 		return damaged("the %s is that of set %d, replica %d", what, s, r)
 	}
 	return nil
