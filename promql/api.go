@@ -58,7 +58,7 @@ func New(config Config) (*API, error) {
 		return a.endpoint(endpointName(pattern), h)
 	})
 	a.upstreamAPI(language, registry).Register(router)
-	a.handler = a.routes(router)
+	a.handler = impatient(a.routes(router), a.config.WriteStall)
 	return a, nil
 }
 

@@ -12,8 +12,10 @@ import (
 	"github.com/quorate/quorate/internal/tenancy"
 )
 
-// The defaults of Config, all of them Prometheus' own.
+// The defaults of Config, all of them Prometheus' own but DefaultWriteStall:
+// Prometheus lets a client that stops reading hold its query for ever.
 const (
+	DefaultWriteStall       = 30 * time.Second
 	DefaultTimeout          = 2 * time.Minute
 	DefaultMaxSamples       = 50_000_000
 	DefaultLookback         = 5 * time.Minute
@@ -53,6 +55,11 @@ type Config struct {
 	Read ReadConfig
 	// SearchLimit is the largest limit= that the search endpoints accept.
 	SearchLimit int
+	// WriteStall is for how long a client may accept nothing of its answer
+	// before it is cut off; until then it holds what its query holds: a view
+	// and, of a remote read, a turn. How long a whole answer takes is not
+	// bounded.
+	WriteStall time.Duration
 	// CORSOrigin is the regular expression, anchored at both ends, of the
 	// origins from which browsers may call.
 	CORSOrigin string
@@ -123,6 +130,7 @@ func (c Config) withDefaults() (Config, *regexp.Regexp, error) {
 		{"Engine.Timeout", &c.Engine.Timeout, DefaultTimeout},
 		{"Engine.Lookback", &c.Engine.Lookback, DefaultLookback},
 		{"Engine.SubqueryStep", &c.Engine.SubqueryStep, DefaultSubqueryStep},
+		{"WriteStall", &c.WriteStall, DefaultWriteStall},
 	} {
 		if err := orDefault(f.name, f.value, f.usual); err != nil {
 			return c, nil, err

@@ -15,6 +15,8 @@
 //   - One querier of upstream is one Querier of Queryable, opened at its first
 //     use and shared by all its selects: a query sees one state of each
 //     ReplicaSet however many selectors it has.
+//   - What an answer holds (views, a turn) is held for no longer than its client
+//     goes on reading: see Config.WriteStall.
 //   - Which status code a storage error becomes is decided by its
 //     quorate.ErrorKind, in errors.go, and nowhere else.
 package promql

@@ -171,6 +171,15 @@ type server struct {
 
 func serve(t *testing.T, change ...func(*promql.Config)) *server {
 	t.Helper()
+	s, handler := newServer(t, change...)
+	s.Server = httptest.NewServer(handler)
+	t.Cleanup(s.Server.Close)
+	return s
+}
+
+// newServer is serve without a listener.
+func newServer(t *testing.T, change ...func(*promql.Config)) (*server, http.Handler) {
+	t.Helper()
 	s := &server{
 		store:    &store{Model: suitestore.NewModel()},
 		tenants:  &tenants{list: map[string]quorate.TenantID{quorate.AnonymousTenant: anonymous, "green": green}},
@@ -187,14 +196,12 @@ func serve(t *testing.T, change ...func(*promql.Config)) *server {
 	}
 	mux := http.NewServeMux()
 	api.Register(mux)
-	s.Server = httptest.NewServer(mux)
 	t.Cleanup(func() {
-		s.Server.Close()
 		if err := api.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return s
+	return s, mux
 }
 
 func multiTenant(c *promql.Config) { c.Tenancy = tenancy.Config{Enabled: true} }

@@ -87,13 +87,20 @@ func (s *Shard) applyWrites(index uint64, commands [][]byte) ([]any, error) {
 			return nil, fmt.Errorf("command %d: %w", k, err)
 		}
 	}
+	batches := s.batches[:len(commands)]
+	s.histograms = decodeHistograms(s.histograms[:0], batches)
+	// Only the room is kept: histograms are many times as large as their bytes.
+	defer clear(s.histograms)
+	decoded := s.histograms
 	results := make([]any, len(commands))
 	var counts applyCounters
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.st.table.next
-	for k := range commands {
-		w := batchWriter{st: s.st, batch: &s.batches[k], refs: s.refs[:0]}
+	for k := range batches {
+		n := len(batches[k].Histograms)
+		w := batchWriter{st: s.st, batch: &batches[k], decoded: decoded[:n], refs: s.refs[:0]}
+		decoded = decoded[n:]
 		err := w.apply()
 		s.refs = w.refs
 		if err != nil {
@@ -112,11 +119,13 @@ func (s *Shard) applyWrites(index uint64, commands [][]byte) ([]any, error) {
 
 // batchWriter judges and applies one batch.
 type batchWriter struct {
-	st     *state
-	batch  *wire.Batch
-	tenant *tenant
-	refs   []uint32 // of the batch's definitions
-	result wire.BatchResult
+	st    *state
+	batch *wire.Batch
+	// decoded are the batch's histograms; without one where its bytes are bad.
+	decoded []sample
+	tenant  *tenant
+	refs    []uint32 // of the batch's definitions
+	result  wire.BatchResult
 
 	outOfOrder int
 	mint, maxt int64 // of the samples stored; mint > maxt while there are none
@@ -288,21 +297,21 @@ func (w *batchWriter) histograms() error {
 	b, live := w.batch, w.st.live
 	for i, row := range b.HistogramSeries {
 		ref := w.ref(row)
-		encoded := b.Histograms[i]
+		encoded, decoded := b.Histograms[i], w.decoded[i]
 		s := newestSample{time: b.HistogramTimestamps[i], bits: xxhash.Sum64(encoded), kind: kindHistogram}
 		if len(b.HistogramStartTimestamps) > 0 {
 			s.start = b.HistogramStartTimestamps[i]
 		}
-		// Decoded whatever the verdict is, so that bad bytes are found out by
-		// all replicas alike. They are a refusal and not an error: a set that
-		// stopped over them would stop again at every replay of its log.
-		decoded, err := decodeHistogram(encoded)
-		if err != nil {
+		// Bad bytes are a refusal whatever the verdict would be, so that all
+		// replicas find them out alike, and not an error: a set that stopped
+		// over them would stop again at every replay of its log.
+		if decoded.h == nil && decoded.fh == nil {
 			w.refuse(wire.SectionHistograms, i, wire.RowInvalid)
 			continue
 		}
 		decoded.t, decoded.st = s.time, s.start
 		newest := w.st.table.newestOf(ref)
+		var err error
 		switch w.judgeSample(wire.SectionHistograms, i, newest, &s) {
 		case inOrder:
 			s.tenant = newest.tenant
@@ -320,6 +329,21 @@ func (w *batchWriter) histograms() error {
 		w.result.Histograms++
 	}
 	return nil
+}
+
+// decodeHistograms decodes the histograms of batches, in order. Bad bytes give
+// a sample without a histogram.
+func decodeHistograms(dst []sample, batches []wire.Batch) []sample {
+	for k := range batches {
+		for _, encoded := range batches[k].Histograms {
+			s, err := decodeHistogram(encoded)
+			if err != nil {
+				s = sample{}
+			}
+			dst = append(dst, s)
+		}
+	}
+	return dst
 }
 
 func decodeHistogram(encoded []byte) (s sample, err error) {

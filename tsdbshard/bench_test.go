@@ -171,11 +171,15 @@ func BenchmarkApplyNewSeries(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		b.StopTimer()
+		before := heapInUse()
 		s := benchShard(b, b.TempDir())
 		b.StartTimer()
 		applyAll(b, s, entries)
-		n += benchSeries
 		b.StopTimer()
+		if n == 0 {
+			b.ReportMetric(float64(heapInUse()-before)/benchSeries, "B/series")
+		}
+		n += benchSeries
 		require.NoError(b, s.Close())
 		b.StartTimer()
 	}

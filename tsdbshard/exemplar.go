@@ -63,12 +63,8 @@ func (q exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher)
 		if !matchesAnySet(lset, matchers) {
 			continue
 		}
-		list, err := q.tv.view.exemplars(ref)
-		if err != nil {
-			return nil, err
-		}
 		result := exemplar.QueryResult{SeriesLabels: lset}
-		for _, e := range list {
+		for _, e := range q.tv.view.exemplars(ref) {
 			if e.t < start || e.t > end {
 				continue
 			}

@@ -114,7 +114,7 @@ func (f *frozenState) persist(ctx context.Context, index uint64) ([]byte, error)
 	f.index = index
 	m := f.base
 	if f.src.empty() {
-		return m.append(nil), nil
+		return m.encode(), nil
 	}
 	f.src.hi = index
 	started := time.Now()
@@ -135,7 +135,7 @@ func (f *frozenState) persist(ctx context.Context, index uint64) ([]byte, error)
 	f.shard.log.Info("flush file written", "set", f.shard.cfg.Set, "file", name, "bytes", f.entry.bytes,
 		"samples", f.entry.samples, "series", f.entry.rows, "took", took)
 	m.files = append(slices.Clip(m.files), *f.entry)
-	return m.append(nil), nil
+	return m.encode(), nil
 }
 
 // Published moves readers to the file: views taken from now on read it in

@@ -143,7 +143,7 @@ func FuzzManifest(f *testing.F) {
 				require.True(t, errors.Is(err, ErrDamaged) || errors.Is(err, ErrFormat), "%v", err)
 				return
 			}
-			again, err := decodeManifest(m.append(nil))
+			again, err := decodeManifest(m.encode())
 			require.NoError(t, err)
 			require.Equal(t, m, again)
 		}

@@ -44,12 +44,11 @@ func GenesisPayload(b quorate.Bounds) []byte {
 	if b.State == 0 {
 		b.State = quorate.SetOpen
 	}
-	return (&manifest{bounds: b}).append(nil)
+	return (&manifest{bounds: b}).encode()
 }
 
-func (m *manifest) append(dst []byte) []byte {
-	start := len(dst)
-	dst = append(append(dst, manifestMagic...), manifestVersion)
+func (m *manifest) encode() []byte {
+	dst := append([]byte(manifestMagic), manifestVersion)
 	dst = appendBounds(dst, m.bounds)
 	dst = append(dst, byte(m.bounds.State))
 	dst = binary.AppendUvarint(dst, uint64(m.next))
@@ -67,7 +66,7 @@ func (m *manifest) append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(f.rows))
 		dst = binary.AppendUvarint(dst, f.samples)
 	}
-	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst, castagnoli))
 }
 
 // decodeManifest decodes and checks a payload.

@@ -360,7 +360,6 @@ type image struct {
 	tail  []stagedFloat
 	extra *extraImage
 	last  slabPos
-	saved bool // see savedRows
 }
 
 type extraImage struct {

@@ -164,7 +164,6 @@ type batchBuilder struct {
 	wire.Batch
 
 	defined map[string]int
-	starts  bool
 }
 
 func (b *batchBuilder) series(lset []byte) wire.RowSeries {

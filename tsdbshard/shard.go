@@ -22,9 +22,10 @@ type Shard struct {
 	// broken is why nothing more is applied; only the apply goroutine has it.
 	broken error
 	// Scratch space of the apply goroutine.
-	decoder wire.Decoder
-	batches []wire.Batch
-	refs    []uint32
+	decoder    wire.Decoder
+	batches    []wire.Batch
+	histograms []sample
+	refs       []uint32
 
 	memcacheBytes atomic.Int64
 
@@ -34,8 +35,10 @@ type Shard struct {
 
 	// mu guards what follows and everything that st refers to. The apply
 	// goroutine holds it while it changes the state, for one entry at a time;
-	// readers hold it while they copy rows and slice headers. Nothing is
-	// decoded and no file is touched under it.
+	// readers hold it while they copy rows and slice headers. What comes in is
+	// decoded before it is taken, what is read after it is released, and no
+	// file is touched under it. Apply encodes under it, the tails and runs that
+	// an entry fills; a run of late histograms it decodes again for that.
 	mu sync.RWMutex
 	st *state // nil before Open and after Close
 	// generation counts the Freezes, Restores and Close; a Frozen of an older

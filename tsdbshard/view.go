@@ -151,7 +151,7 @@ func (v *View) appendParts(dst []part, ref uint32, live *image) ([]part, error) 
 }
 
 // exemplars returns the exemplars of a series in ascending order.
-func (v *View) exemplars(ref uint32) ([]exemplarRow, error) {
+func (v *View) exemplars(ref uint32) []exemplarRow {
 	var list []exemplarRow
 	for _, b := range v.blocks {
 		list = b.appendExemplars(list, ref)
@@ -164,13 +164,19 @@ func (v *View) exemplars(ref uint32) ([]exemplarRow, error) {
 	if x := v.liveImages(nil, []uint32{ref})[0].extra; x != nil {
 		list = append(list, x.exemplars...)
 	}
-	return mergeExemplars(list), nil
+	return mergeExemplars(list)
 }
 
 // savedRows are images of rows by ref, in small pages: a scrape touches most
 // rows of a shard, for which a map took three times as long to fill.
 type savedRows struct {
-	pages []*[savedPageRows]image
+	pages []*savedPage
+}
+
+// savedPage has the images of 64 rows; bit i of saved tells that of row i.
+type savedPage struct {
+	saved  uint64
+	images [savedPageRows]image
 }
 
 const savedPageRows = 64
@@ -178,18 +184,21 @@ const savedPageRows = 64
 func (s *savedRows) put(ref uint32, img image) {
 	page := int(ref / savedPageRows)
 	if page >= len(s.pages) {
-		s.pages = append(s.pages, make([]*[savedPageRows]image, page+1-len(s.pages))...)
+		s.pages = append(s.pages, make([]*savedPage, page+1-len(s.pages))...)
 	}
 	if s.pages[page] == nil {
-		s.pages[page] = new([savedPageRows]image)
+		s.pages[page] = new(savedPage)
 	}
-	img.saved = true
-	s.pages[page][ref%savedPageRows] = img
+	p, i := s.pages[page], ref%savedPageRows
+	p.saved |= 1 << i
+	p.images[i] = img
 }
 
 func (s *savedRows) get(ref uint32) (img image, ok bool) {
-	if page := int(ref / savedPageRows); page < len(s.pages) && s.pages[page] != nil {
-		img = s.pages[page][ref%savedPageRows]
+	page, i := int(ref/savedPageRows), ref%savedPageRows
+	if page >= len(s.pages) || s.pages[page] == nil {
+		return img, false
 	}
-	return img, img.saved
+	p := s.pages[page]
+	return p.images[i], p.saved&(1<<i) != 0
 }
