@@ -108,6 +108,9 @@ func (l *loader) readSection(file, section string, node *yaml.Node) {
 		switch {
 		case section == "" && l.isSection(key.Value):
 			l.readSection(file, key.Value, item)
+		case strings.Contains(key.Value, ".") && l.find(path) != nil:
+			// One way to write a setting, so that it cannot stand there twice.
+			l.fail(origin(file, key), path, errors.New("is written with dots; write it under its section"))
 		case l.find(path) == nil:
 			l.fail(origin(file, key), path, l.unknown(section))
 		default:

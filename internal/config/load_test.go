@@ -17,6 +17,7 @@ func TestAnErrorNamesFileLineSettingAndRule(t *testing.T) {
 		"a list as the file":          {"- a\n- b", `:1: the file: is not a list of`},
 		"a setting set twice":         {"data_dir: a\nnode_name: b\ndata_dir: c", `:3: data_dir: is set twice, first on line 1`},
 		"a section set twice":         {"log: {level: info}\nlog: {level: warn}", `:2: log: is set twice, first on line 1`},
+		"a setting written with dots": {"query.timeout: 1m\nquery: {timeout: 3m}", `:1: query.timeout: is written with dots`},
 		"a setting without a value":   {"query:\n  timeout:\n", `:2: query.timeout: has no value; it wants one duration`},
 		"an empty text":               {`data_dir: ""`, `:1: data_dir: is empty`},
 		"a word for a number":         {"query:\n  concurrency: many", `:2: query.concurrency: "many" is not a whole number`},

@@ -5,5 +5,6 @@
 //
 // Opened in this order, closed in the reverse (see Node.Close for the
 // argument): identity, Raft host, metadata replica, metadata client and
-// controller, replicas, router, query and write edges, listeners.
+// controller, replicas, router, query and write edges, listeners. Only the
+// listeners' addresses are taken first, so that a port in use changes nothing.
 package node

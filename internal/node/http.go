@@ -34,11 +34,13 @@ type listener struct {
 	logger *slog.Logger
 }
 
-func listen(ctx context.Context, name, address, webConfig string, handler http.Handler, logger *slog.Logger) (*listener, error) {
+// bind takes the address of a listener, which serve answers on later. The name
+// is that of the setting.
+func bind(ctx context.Context, name, address, webConfig string, logger *slog.Logger) (*listener, error) {
 	var lc net.ListenConfig
 	socket, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%s listener: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	addresses := []string{address}
 	noSystemd := false
@@ -46,7 +48,6 @@ func listen(ctx context.Context, name, address, webConfig string, handler http.H
 		name:   name,
 		socket: socket,
 		server: &http.Server{
-			Handler:           handler,
 			ReadHeaderTimeout: readHeaderTimeout,
 			ReadTimeout:       readTimeout,
 			IdleTimeout:       idleTimeout,
@@ -54,31 +55,55 @@ func listen(ctx context.Context, name, address, webConfig string, handler http.H
 			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		},
 		flags:  &web.FlagConfig{WebListenAddresses: &addresses, WebSystemdSocket: &noSystemd, WebConfigFile: &webConfig},
-		logger: logger,
+		logger: slog.New(atLeast{Handler: logger.Handler(), level: slog.LevelWarn}),
 	}, nil
+}
+
+// atLeast passes on only records of a level or more: the toolkit that serves
+// tells at each start what the settings say already.
+type atLeast struct {
+	slog.Handler
+
+	level slog.Level
+}
+
+// Enabled tells whether a record of the level is passed on.
+func (h atLeast) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= h.level && h.Handler.Enabled(ctx, level)
+}
+
+// WithAttrs keeps the level.
+func (h atLeast) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return atLeast{Handler: h.Handler.WithAttrs(attrs), level: h.level}
+}
+
+// WithGroup keeps the level.
+func (h atLeast) WithGroup(name string) slog.Handler {
+	return atLeast{Handler: h.Handler.WithGroup(name), level: h.level}
 }
 
 func (l *listener) address() string { return l.socket.Addr().String() }
 
-// serve runs until shutdown; TLS and authentication are the web
+// serve answers by handler until shutdown; TLS and authentication are the web
 // configuration's, by the Prometheus convention.
-func (l *listener) serve() error {
+func (l *listener) serve(handler http.Handler) error {
+	l.server.Handler = handler
 	err := web.Serve(l.socket, l.server, l.flags, l.logger)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return fmt.Errorf("%s listener on %s: %w", l.name, l.address(), err)
+	return fmt.Errorf("%s: serve on %s: %w", l.name, l.address(), err)
 }
 
 // shutdown stops accepting and waits for the requests under way, up to the
 // context's end, after which their connections are cut.
 func (l *listener) shutdown(ctx context.Context) error {
-	defer l.socket.Close() //nolint:errcheck // open still only where serving never began
+	defer l.socket.Close() //nolint:errcheck // still open only where serving never began
 	err := l.server.Shutdown(ctx)
 	if err == nil {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("%s listener: requests were cut off: %w", l.name, err), l.server.Close())
+	return errors.Join(fmt.Errorf("%s: requests were cut off: %w", l.name, err), l.server.Close())
 }
 
 // publicHandler serves what clients use.

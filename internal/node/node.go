@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
@@ -53,7 +54,7 @@ type Node struct {
 	admin    *listener
 
 	// background holds what runs until Close; each goroutine is started in
-	// start, by way of listen and runMeta, and awaited in Close.
+	// start, by way of serve and runMeta, and awaited in Close.
 	background     sync.WaitGroup
 	stopBackground context.CancelFunc
 
@@ -84,6 +85,9 @@ func Start(ctx context.Context, settings config.Config, options Options) (*Node,
 }
 
 func (n *Node) start(ctx context.Context) (err error) {
+	if err := n.bind(ctx); err != nil {
+		return err
+	}
 	dir := n.settings.DataDir
 	if n.lock, n.identity, err = openDir(dir, n.settings.NodeName); err != nil {
 		return err
@@ -122,7 +126,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	n.background.Go(func() { n.runMeta(background) })
 	n.background.Go(func() { n.replicas.run(background) })
 	n.background.Go(func() { flush.run(background) })
-	return n.listen(ctx)
+	return n.serve()
 }
 
 // awaitMetadata waits, for a while, until this node's metadata is all that was
@@ -177,29 +181,35 @@ func (n *Node) fail(reason error) {
 	})
 }
 
-// listen opens both listeners and serves on them. They come last: nobody is
-// answered by half a node.
-func (n *Node) listen(ctx context.Context) error {
+// bind takes both addresses. It comes first, so that a port in use is told
+// before anything is made; they are served last, so that nobody is answered by
+// half a node.
+func (n *Node) bind(ctx context.Context) (err error) {
+	s := n.settings
+	if n.public, err = bind(ctx, "http.listen", s.HTTP.Listen, s.HTTP.WebConfigFile, n.logger); err != nil {
+		return err
+	}
+	n.admin, err = bind(ctx, "admin.listen", s.Admin.Listen, "", n.logger)
+	return err
+}
+
+func (n *Node) serve() error {
 	handler, err := n.edges()
 	if err != nil {
 		return err
 	}
-	s := n.settings
-	if n.public, err = listen(ctx, "http", s.HTTP.Listen, s.HTTP.WebConfigFile, handler, n.logger); err != nil {
-		return err
-	}
-	if n.admin, err = listen(ctx, "admin", s.Admin.Listen, "", adminHandler(), n.logger); err != nil {
-		return err
-	}
-	for _, l := range []*listener{n.public, n.admin} {
-		n.background.Go(func() {
-			if err := l.serve(); err != nil {
-				n.fail(err)
-			}
-		})
-	}
+	n.serveOn(n.public, handler)
+	n.serveOn(n.admin, adminHandler())
 	n.logger.Info("listening", "http", n.HTTPAddr(), "admin", n.AdminAddr())
 	return nil
+}
+
+func (n *Node) serveOn(l *listener, handler http.Handler) {
+	n.background.Go(func() {
+		if err := l.serve(handler); err != nil {
+			n.fail(err)
+		}
+	})
 }
 
 // HTTPAddr returns the host:port on which writes and queries are served.
