@@ -102,7 +102,7 @@ func (c *Client) createTenant(ctx context.Context, name string) error {
 	}
 	if created.Created {
 		c.metrics.tenantsCreated.Inc()
-		c.logger.Info("tenant created", "tenant_id", created.Tenant)
+		c.logger.Info("tenant created", "tenant", name, "tenant_id", created.Tenant)
 	}
 	_, err = c.awaitVersion(ctx, created.Index)
 	return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
 )
 
 // CommandType numbers the commands in their encoding. Numbers are never reused.
@@ -195,7 +196,7 @@ func DecodeCommand(b []byte) (Command, error) {
 	if b[1] != commandVersion {
 		return nil, fmt.Errorf("%w: version %d of command type %d (this binary knows %d)", ErrUnknownVersion, b[1], b[0], commandVersion)
 	}
-	r := &reader{b: b[2:]}
+	r := newReader(b[2:])
 	c := readCommand(CommandType(b[0]), r)
 	if c == nil {
 		return nil, fmt.Errorf("%w: command type %d", ErrUnknownVersion, b[0])
@@ -211,27 +212,27 @@ func readCommand(t CommandType, r *reader) Command {
 	case TypeBootstrap:
 		c := Bootstrap{}
 		r.fixed(c.Cluster[:])
-		c.Created = r.varint()
+		c.Created = r.Varint()
 		c.Node = readNodeSpec(r)
-		c.MetaReplica = quorate.ReplicaID(r.uvarint())
+		c.MetaReplica = quorate.ReplicaID(r.Uvarint())
 		return c
 	case TypeAdmitNode:
 		return AdmitNode{Node: readNodeSpec(r)}
 	case TypeCreatePolicy:
 		return CreatePolicy{Policy: readPolicySpec(r)}
 	case TypeAlterPolicy:
-		return AlterPolicy{ID: quorate.PolicyID(r.uvarint()), Policy: readPolicySpec(r)}
+		return AlterPolicy{ID: quorate.PolicyID(r.Uvarint()), Policy: readPolicySpec(r)}
 	case TypeCreateTenant:
-		return CreateTenant{Name: r.string(), Policy: quorate.PolicyID(r.uvarint()), Created: r.varint()}
+		return CreateTenant{Name: r.String(), Policy: quorate.PolicyID(r.Uvarint()), Created: r.Varint()}
 	case TypeMoveTenant:
-		return MoveTenant{Tenant: quorate.TenantID(r.uvarint()), Policy: quorate.PolicyID(r.uvarint()), From: r.varint()}
+		return MoveTenant{Tenant: quorate.TenantID(r.Uvarint()), Policy: quorate.PolicyID(r.Uvarint()), From: r.Varint()}
 	case TypeDeleteTenant:
-		return DeleteTenant{Tenant: quorate.TenantID(r.uvarint())}
+		return DeleteTenant{Tenant: quorate.TenantID(r.Uvarint())}
 	case TypePlanBucket:
 		return PlanBucket{
-			Policy:      quorate.PolicyID(r.uvarint()),
+			Policy:      quorate.PolicyID(r.Uvarint()),
 			Range:       readRange(r),
-			HashVersion: r.u8(),
+			HashVersion: r.U8(),
 			OnDemand:    r.bool(),
 			Pending:     r.bool(),
 			Placement: readList(r, func(r *reader) []quorate.NodeID {
@@ -239,17 +240,17 @@ func readCommand(t CommandType, r *reader) Command {
 			}),
 		}
 	case TypeReportFormed:
-		return ReportFormed{Set: quorate.ReplicaSetID(r.uvarint()), Replica: quorate.ReplicaID(r.uvarint())}
+		return ReportFormed{Set: quorate.ReplicaSetID(r.Uvarint()), Replica: quorate.ReplicaID(r.Uvarint())}
 	case TypeEffectBucket:
-		return EffectBucket{Bucket: quorate.BucketID(r.uvarint())}
+		return EffectBucket{Bucket: quorate.BucketID(r.Uvarint())}
 	case TypeBeginIntent:
-		c := BeginIntent{Set: quorate.ReplicaSetID(r.uvarint()), Kind: IntentKind(r.u8()), Term: r.uvarint()}
-		c.Payload = append(c.Payload, r.bytes()...) // the log entry's bytes are not ours to keep
+		c := BeginIntent{Set: quorate.ReplicaSetID(r.Uvarint()), Kind: IntentKind(r.U8()), Term: r.Uvarint()}
+		c.Payload = append(c.Payload, r.Bytes()...) // the log entry's bytes are not ours to keep
 		return c
 	case TypeConfirmIntent:
-		return ConfirmIntent{Set: quorate.ReplicaSetID(r.uvarint()), Intent: IntentID(r.uvarint()), LogIndex: r.uvarint()}
+		return ConfirmIntent{Set: quorate.ReplicaSetID(r.Uvarint()), Intent: IntentID(r.Uvarint()), LogIndex: r.Uvarint()}
 	case TypeCancelIntent:
-		return CancelIntent{Set: quorate.ReplicaSetID(r.uvarint()), Intent: IntentID(r.uvarint())}
+		return CancelIntent{Set: quorate.ReplicaSetID(r.Uvarint()), Intent: IntentID(r.Uvarint())}
 	}
 	return nil
 }
@@ -270,7 +271,7 @@ func (c AlterPolicy) appendBody(dst []byte) []byte {
 }
 
 func (c CreateTenant) appendBody(dst []byte) []byte {
-	dst = appendString(dst, c.Name)
+	dst = cursor.AppendBytes(dst, c.Name)
 	dst = binary.AppendUvarint(dst, uint64(c.Policy))
 	return binary.AppendVarint(dst, c.Created)
 }
@@ -309,7 +310,7 @@ func (c BeginIntent) appendBody(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(c.Set))
 	dst = append(dst, byte(c.Kind))
 	dst = binary.AppendUvarint(dst, c.Term)
-	return appendBytes(dst, c.Payload)
+	return cursor.AppendBytes(dst, c.Payload)
 }
 
 func (c ConfirmIntent) appendBody(dst []byte) []byte {

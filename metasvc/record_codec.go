@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
 )
 
 // The encodings of the records, shared by commands, snapshots, the map file
@@ -13,12 +14,12 @@ import (
 // any of them is a new version of what holds it.
 
 func appendNodeID(dst []byte, id quorate.NodeID) []byte {
-	dst = appendString(dst, id.Name)
+	dst = cursor.AppendBytes(dst, id.Name)
 	return append(dst, id.Incarnation[:]...)
 }
 
 func readNodeID(r *reader) (id quorate.NodeID) {
-	id.Name = r.string()
+	id.Name = r.String()
 	r.fixed(id.Incarnation[:])
 	return id
 }
@@ -29,7 +30,7 @@ func appendMember(dst []byte, m Member) []byte {
 }
 
 func readMember(r *reader) Member {
-	return Member{Node: readNodeID(r), Replica: quorate.ReplicaID(r.uvarint())}
+	return Member{Node: readNodeID(r), Replica: quorate.ReplicaID(r.Uvarint())}
 }
 
 func appendCluster(dst []byte, c *Cluster) []byte {
@@ -42,21 +43,21 @@ func appendCluster(dst []byte, c *Cluster) []byte {
 func readCluster(r *reader) *Cluster {
 	c := new(Cluster)
 	r.fixed(c.ID[:])
-	c.Created = r.varint()
+	c.Created = r.Varint()
 	c.Meta = readList(r, readMember)
-	c.ModIndex = r.uvarint()
+	c.ModIndex = r.Uvarint()
 	return c
 }
 
 func appendNodeSpec(dst []byte, n NodeSpec) []byte {
 	dst = appendNodeID(dst, n.ID)
 	dst = append(dst, byte(n.Roles))
-	dst = appendString(dst, n.Zone)
-	return appendString(dst, n.Address)
+	dst = cursor.AppendBytes(dst, n.Zone)
+	return cursor.AppendBytes(dst, n.Address)
 }
 
 func readNodeSpec(r *reader) NodeSpec {
-	return NodeSpec{ID: readNodeID(r), Roles: Roles(r.u8()), Zone: r.string(), Address: r.string()}
+	return NodeSpec{ID: readNodeID(r), Roles: Roles(r.U8()), Zone: r.String(), Address: r.String()}
 }
 
 func appendNode(dst []byte, n *Node) []byte {
@@ -66,7 +67,7 @@ func appendNode(dst []byte, n *Node) []byte {
 }
 
 func readNode(r *reader) *Node {
-	return &Node{Number: r.uvarint(), NodeSpec: readNodeSpec(r), ModIndex: r.uvarint()}
+	return &Node{Number: r.Uvarint(), NodeSpec: readNodeSpec(r), ModIndex: r.Uvarint()}
 }
 
 func appendPlacement(dst []byte, p Placement) []byte {
@@ -75,16 +76,16 @@ func appendPlacement(dst []byte, p Placement) []byte {
 }
 
 func readPlacement(r *reader) Placement {
-	return Placement{Policy: quorate.PolicyID(r.uvarint()), From: r.varint()}
+	return Placement{Policy: quorate.PolicyID(r.Uvarint()), From: r.Varint()}
 }
 
 func appendTenant(dst []byte, t *Tenant) []byte {
-	dst = appendString(dst, t.Name)
+	dst = cursor.AppendBytes(dst, t.Name)
 	return appendTenantBody(dst, t)
 }
 
 func readTenant(r *reader) *Tenant {
-	t := &Tenant{Name: r.string()}
+	t := &Tenant{Name: r.String()}
 	readTenantBody(r, t)
 	return t
 }
@@ -99,10 +100,10 @@ func appendTenantBody(dst []byte, t *Tenant) []byte {
 }
 
 func readTenantBody(r *reader, t *Tenant) {
-	t.ID = quorate.TenantID(r.uvarint())
+	t.ID = quorate.TenantID(r.Uvarint())
 	t.Placements = readList(r, readPlacement)
-	t.Created = r.varint()
-	t.ModIndex = r.uvarint()
+	t.Created = r.Varint()
+	t.ModIndex = r.Uvarint()
 }
 
 func appendDuration(dst []byte, d time.Duration) []byte {
@@ -111,9 +112,9 @@ func appendDuration(dst []byte, d time.Duration) []byte {
 
 // readDuration reads a number of milliseconds.
 func readDuration(r *reader) time.Duration {
-	ms := r.uvarint()
+	ms := r.Uvarint()
 	if ms > math.MaxInt64/uint64(time.Millisecond) {
-		r.fail()
+		r.Fail()
 		return 0
 	}
 	return time.Duration(ms) * time.Millisecond
@@ -121,35 +122,35 @@ func readDuration(r *reader) time.Duration {
 
 // readSmall reads a number that is far below 2^31 in any valid record.
 func readSmall(r *reader) int {
-	n := r.uvarint()
+	n := r.Uvarint()
 	if n > math.MaxInt32 {
-		r.fail()
+		r.Fail()
 		return 0
 	}
 	return int(n)
 }
 
 func appendPolicySpec(dst []byte, p PolicySpec) []byte {
-	dst = appendString(dst, p.Name)
+	dst = cursor.AppendBytes(dst, p.Name)
 	dst = appendDuration(dst, p.Span)
 	dst = binary.AppendUvarint(dst, uint64(p.Shards))
 	dst = binary.AppendUvarint(dst, uint64(p.Replicas))
 	dst = appendDuration(dst, p.LateWindow)
 	dst = appendDuration(dst, p.Retention)
 	dst = appendDuration(dst, p.FutureBound)
-	return appendList(dst, p.Zones, appendString)
+	return appendList(dst, p.Zones, cursor.AppendBytes[string])
 }
 
 func readPolicySpec(r *reader) PolicySpec {
 	return PolicySpec{
-		Name:        r.string(),
+		Name:        r.String(),
 		Span:        readDuration(r),
 		Shards:      readSmall(r),
 		Replicas:    readSmall(r),
 		LateWindow:  readDuration(r),
 		Retention:   readDuration(r),
 		FutureBound: readDuration(r),
-		Zones:       readList(r, (*reader).string),
+		Zones:       readList(r, (*reader).String),
 	}
 }
 
@@ -160,7 +161,7 @@ func appendPolicy(dst []byte, p *Policy) []byte {
 }
 
 func readPolicy(r *reader) *Policy {
-	return &Policy{ID: quorate.PolicyID(r.uvarint()), PolicySpec: readPolicySpec(r), ModIndex: r.uvarint()}
+	return &Policy{ID: quorate.PolicyID(r.Uvarint()), PolicySpec: readPolicySpec(r), ModIndex: r.Uvarint()}
 }
 
 func appendRange(dst []byte, tr quorate.TimeRange) []byte {
@@ -169,7 +170,7 @@ func appendRange(dst []byte, tr quorate.TimeRange) []byte {
 }
 
 func readRange(r *reader) quorate.TimeRange {
-	return quorate.TimeRange{Start: r.varint(), End: r.varint()}
+	return quorate.TimeRange{Start: r.Varint(), End: r.Varint()}
 }
 
 func appendSetID(dst []byte, id quorate.ReplicaSetID) []byte {
@@ -190,16 +191,16 @@ func appendBucket(dst []byte, b *BucketRecord) []byte {
 
 func readBucket(r *reader) *BucketRecord {
 	return &BucketRecord{
-		ID:          quorate.BucketID(r.uvarint()),
-		Policy:      quorate.PolicyID(r.uvarint()),
+		ID:          quorate.BucketID(r.Uvarint()),
+		Policy:      quorate.PolicyID(r.Uvarint()),
 		Range:       readRange(r),
-		State:       BucketState(r.u8()),
-		HashVersion: r.u8(),
+		State:       BucketState(r.U8()),
+		HashVersion: r.U8(),
 		OnDemand:    r.bool(),
 		Pending:     r.bool(),
-		SetIDs:      readList(r, func(r *reader) quorate.ReplicaSetID { return quorate.ReplicaSetID(r.uvarint()) }),
-		Planned:     r.uvarint(),
-		ModIndex:    r.uvarint(),
+		SetIDs:      readList(r, func(r *reader) quorate.ReplicaSetID { return quorate.ReplicaSetID(r.Uvarint()) }),
+		Planned:     r.Uvarint(),
+		ModIndex:    r.Uvarint(),
 	}
 }
 
@@ -220,7 +221,7 @@ func appendSet(dst []byte, s *ReplicaSet) []byte {
 		dst = binary.AppendUvarint(dst, uint64(i.ID))
 		dst = append(dst, byte(i.Kind))
 		dst = binary.AppendUvarint(dst, i.Term)
-		dst = appendBytes(dst, i.Payload)
+		dst = cursor.AppendBytes(dst, i.Payload)
 	}
 	dst = appendBool(dst, s.Done != nil)
 	if d := s.Done; d != nil {
@@ -233,34 +234,34 @@ func appendSet(dst []byte, s *ReplicaSet) []byte {
 
 func readSet(r *reader) *ReplicaSet {
 	s := &ReplicaSet{
-		ID:     quorate.ReplicaSetID(r.uvarint()),
-		Bucket: quorate.BucketID(r.uvarint()),
+		ID:     quorate.ReplicaSetID(r.Uvarint()),
+		Bucket: quorate.BucketID(r.Uvarint()),
 		Shard:  readSmall(r),
-		State:  ReplicaSetState(r.u8()),
+		State:  ReplicaSetState(r.U8()),
 	}
-	s.Bounds.Version = quorate.BoundsVersion(r.uvarint())
+	s.Bounds.Version = quorate.BoundsVersion(r.Uvarint())
 	s.Bounds.Range = readRange(r)
-	s.Bounds.State = quorate.SetState(r.u8())
+	s.Bounds.State = quorate.SetState(r.U8())
 	s.Members = readList(r, readMember)
-	s.Formed = readList(r, func(r *reader) quorate.ReplicaID { return quorate.ReplicaID(r.uvarint()) })
+	s.Formed = readList(r, func(r *reader) quorate.ReplicaID { return quorate.ReplicaID(r.Uvarint()) })
 	if r.bool() {
-		s.Intent = &Intent{ID: IntentID(r.uvarint()), Kind: IntentKind(r.u8()), Term: r.uvarint()}
-		s.Intent.Payload = append([]byte(nil), r.bytes()...)
+		s.Intent = &Intent{ID: IntentID(r.Uvarint()), Kind: IntentKind(r.U8()), Term: r.Uvarint()}
+		s.Intent.Payload = append([]byte(nil), r.Bytes()...)
 	}
 	if r.bool() {
-		s.Done = &Confirmation{ID: IntentID(r.uvarint()), Kind: IntentKind(r.u8()), LogIndex: r.uvarint()}
+		s.Done = &Confirmation{ID: IntentID(r.Uvarint()), Kind: IntentKind(r.U8()), LogIndex: r.Uvarint()}
 	}
-	s.ModIndex = r.uvarint()
+	s.ModIndex = r.Uvarint()
 	return s
 }
 
 func appendTombstone(dst []byte, t Tombstone) []byte {
 	dst = append(dst, byte(t.Kind))
 	dst = binary.AppendUvarint(dst, t.ID)
-	dst = appendString(dst, t.Name)
+	dst = cursor.AppendBytes(dst, t.Name)
 	return binary.AppendUvarint(dst, t.ModIndex)
 }
 
 func readTombstone(r *reader) Tombstone {
-	return Tombstone{Kind: RecordKind(r.u8()), ID: r.uvarint(), Name: r.string(), ModIndex: r.uvarint()}
+	return Tombstone{Kind: RecordKind(r.U8()), ID: r.Uvarint(), Name: r.String(), ModIndex: r.Uvarint()}
 }

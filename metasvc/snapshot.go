@@ -50,9 +50,9 @@ func decodeState(payload []byte, index uint64) (*state, error) {
 	if payload[0] != stateVersion {
 		return nil, fmt.Errorf("%w: state version %d (this binary knows %d)", ErrUnknownVersion, payload[0], stateVersion)
 	}
-	r := &reader{b: payload[1:]}
+	r := newReader(payload[1:])
 	for _, n := range s.last.fields() {
-		*n = r.uvarint()
+		*n = r.Uvarint()
 	}
 	if r.bool() {
 		s.cluster = readCluster(r)
@@ -62,7 +62,7 @@ func decodeState(payload []byte, index uint64) (*state, error) {
 	tenants := readList(r, readTenant)
 	buckets := readList(r, readBucket)
 	sets := readList(r, readSet)
-	s.forgotten = r.uvarint()
+	s.forgotten = r.Uvarint()
 	s.tombstones = readList(r, readTombstone)
 	if err := r.finish("state"); err != nil {
 		return nil, err

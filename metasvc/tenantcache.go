@@ -59,9 +59,9 @@ func (c tenantCache) get(version uint64, name string) (t Tenant, found, hit bool
 	if !hit || len(value) == 0 {
 		return Tenant{}, false, hit
 	}
-	r := reader{b: value}
+	r := newReader(value)
 	t.Name = name
-	readTenantBody(&r, &t)
+	readTenantBody(r, &t)
 	if r.finish("tenant") != nil || len(t.Placements) == 0 {
 		return Tenant{}, false, false // never written by put: a miss reads it again
 	}

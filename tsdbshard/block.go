@@ -33,8 +33,8 @@ const rowHasNewest = 1
 // addSeriesPage checks a page of series rows and makes them part of the block.
 // onRow may be nil.
 func (b *block) addSeriesPage(body []byte, onRow func(seriesRow) error) error {
-	c := cursor{b: body}
-	for len(c.b) > 0 {
+	c := newReader(body)
+	for len(c.B) > 0 {
 		row, at, err := b.seriesRow(&c, body)
 		if err != nil {
 			return err
@@ -53,24 +53,24 @@ func (b *block) addSeriesPage(body []byte, onRow func(seriesRow) error) error {
 	return nil
 }
 
-func (b *block) seriesRow(c *cursor, body []byte) (row seriesRow, at uint64, err error) {
-	ref := c.uvarint()
-	flags := c.u8()
+func (b *block) seriesRow(c *reader, body []byte) (row seriesRow, at uint64, err error) {
+	ref := c.Uvarint()
+	flags := c.U8()
 	if flags&rowHasNewest != 0 {
-		row.newest = newestSample{kind: valueKind(c.u8()), time: c.varint(), bits: c.u64(), start: c.varint()}
+		row.newest = newestSample{kind: valueKind(c.U8()), time: c.Varint(), bits: c.U64(), start: c.Varint()}
 		if row.newest.kind != kindFloat && row.newest.kind != kindHistogram {
-			c.fail()
+			c.Fail()
 		}
 	}
-	at = uint64(len(body) - len(c.b))
-	if c.bad || flags&^rowHasNewest != 0 || ref > 1<<31-1 || len(b.refs) > 0 && uint32(ref) <= b.refs[len(b.refs)-1] {
+	at = uint64(len(body) - len(c.B))
+	if c.Bad || flags&^rowHasNewest != 0 || ref > 1<<31-1 || len(b.refs) > 0 && uint32(ref) <= b.refs[len(b.refs)-1] {
 		return row, 0, fmt.Errorf("%w: row %d (series %d, flags %#x)", ErrDamaged, len(b.refs), ref, flags)
 	}
 	row.ref = uint32(ref)
-	n := c.uvarint()
-	for i := uint64(0); i < n && !c.bad; i++ {
+	n := c.Uvarint()
+	for i := uint64(0); i < n && !c.Bad; i++ {
 		chunk := c.chunk()
-		if c.bad {
+		if c.Bad {
 			break
 		}
 		if err := checkChunk(chunk.enc, chunk.data); err != nil {
@@ -85,17 +85,17 @@ func (b *block) seriesRow(c *cursor, body []byte) (row seriesRow, at uint64, err
 		row.maxt = chunk.maxt
 		row.samples += uint64(chunk.samples())
 	}
-	if c.bad || n == 0 {
+	if c.Bad || n == 0 {
 		return row, 0, fmt.Errorf("series %d: %w: %d chunks", ref, ErrDamaged, n)
 	}
 	return row, at, nil
 }
 
 // chunk reads one chunk of a series row.
-func (c *cursor) chunk() encodedChunk {
-	enc := chunkenc.Encoding(c.u8())
-	mint := c.varint()
-	return encodedChunk{enc: enc, mint: mint, maxt: mint + int64(c.uvarint()), data: c.bytes()}
+func (c *reader) chunk() encodedChunk {
+	enc := chunkenc.Encoding(c.U8())
+	mint := c.Varint()
+	return encodedChunk{enc: enc, mint: mint, maxt: mint + int64(c.Uvarint()), data: c.Bytes()}
 }
 
 // appendParts appends the chunks that the block has of a series.
@@ -104,8 +104,8 @@ func (b *block) appendParts(dst []part, ref uint32) []part {
 	if !ok {
 		return dst
 	}
-	c := cursor{b: b.pages[b.at[i]>>32][uint32(b.at[i]):]}
-	for n := c.uvarint(); n > 0; n-- {
+	c := newReader(b.pages[b.at[i]>>32][uint32(b.at[i]):])
+	for n := c.Uvarint(); n > 0; n-- {
 		dst = append(dst, part{encodedChunk: c.chunk()})
 	}
 	return dst
@@ -113,21 +113,21 @@ func (b *block) appendParts(dst []part, ref uint32) []part {
 
 // addExemplarPage checks a page of exemplars and makes them part of the block.
 func (b *block) addExemplarPage(body []byte) error {
-	c := cursor{b: body}
-	for len(c.b) > 0 {
-		ref := c.uvarint()
-		at := uint64(len(body) - len(c.b))
-		n := c.uvarint()
+	c := newReader(body)
+	for len(c.B) > 0 {
+		ref := c.Uvarint()
+		at := uint64(len(body) - len(c.B))
+		n := c.Uvarint()
 		var previous exemplarRow
-		for i := uint64(0); i < n && !c.bad; i++ {
+		for i := uint64(0); i < n && !c.Bad; i++ {
 			e := c.exemplar()
 			if i > 0 && compareExemplars(previous, e) >= 0 {
-				c.fail()
+				c.Fail()
 			}
 			previous = e
 		}
 		last := len(b.exemplarRefs) - 1
-		if c.bad || n == 0 || n > MaxExemplars || ref > 1<<31-1 || last >= 0 && uint32(ref) <= b.exemplarRefs[last] {
+		if c.Bad || n == 0 || n > MaxExemplars || ref > 1<<31-1 || last >= 0 && uint32(ref) <= b.exemplarRefs[last] {
 			return fmt.Errorf("%w: %d exemplars of series %d", ErrDamaged, n, ref)
 		}
 		b.exemplarRefs = append(b.exemplarRefs, uint32(ref))
@@ -138,8 +138,8 @@ func (b *block) addExemplarPage(body []byte) error {
 	return nil
 }
 
-func (c *cursor) exemplar() exemplarRow {
-	return exemplarRow{t: c.varint(), bits: c.u64(), labels: c.bytes()}
+func (c *reader) exemplar() exemplarRow {
+	return exemplarRow{t: c.Varint(), bits: c.U64(), labels: c.Bytes()}
 }
 
 // appendExemplars appends the exemplars that the block has of a series.
@@ -148,8 +148,8 @@ func (b *block) appendExemplars(dst []exemplarRow, ref uint32) []exemplarRow {
 	if !ok {
 		return dst
 	}
-	c := cursor{b: b.pages[b.exemplarAt[i]>>32][uint32(b.exemplarAt[i]):]}
-	for n := c.uvarint(); n > 0; n-- {
+	c := newReader(b.pages[b.exemplarAt[i]>>32][uint32(b.exemplarAt[i]):])
+	for n := c.Uvarint(); n > 0; n-- {
 		dst = append(dst, c.exemplar())
 	}
 	return dst

@@ -28,14 +28,14 @@ func appendBounds(dst []byte, b quorate.Bounds) []byte {
 	return binary.AppendVarint(dst, b.Range.End)
 }
 
-func (c *cursor) bounds() quorate.Bounds {
-	b := quorate.Bounds{Version: quorate.BoundsVersion(c.uvarint())}
-	b.Range = quorate.TimeRange{Start: c.varint(), End: c.varint()}
+func (c *reader) bounds() quorate.Bounds {
+	b := quorate.Bounds{Version: quorate.BoundsVersion(c.Uvarint())}
+	b.Range = quorate.TimeRange{Start: c.Varint(), End: c.Varint()}
 	return b
 }
 
 func decodeBoundsCommand(command []byte) (quorate.Bounds, error) {
-	c := cursor{b: command}
+	c := newReader(command)
 	b := c.bounds()
 	if err := c.finish("bounds command"); err != nil {
 		return quorate.Bounds{}, err

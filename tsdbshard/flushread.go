@@ -59,14 +59,14 @@ func (l *fileLoader) header(set quorate.ReplicaSetID) error {
 	if err != nil {
 		return err
 	}
-	c := cursor{b: body}
-	if magic := c.take(3); kind != pageHeader || string(magic) != "QFF" {
+	c := newReader(body)
+	if magic := c.Take(3); kind != pageHeader || string(magic) != "QFF" {
 		return fmt.Errorf("page 0 (%v): %w: not a flush file", kind, ErrDamaged)
 	}
-	if v := c.uvarint(); v != flushFileVersion {
+	if v := c.Uvarint(); v != flushFileVersion {
 		return fmt.Errorf("page 0 (header): %w: %d (this binary knows %d)", ErrFormat, v, flushFileVersion)
 	}
-	gotSet, lo, hi := quorate.ReplicaSetID(c.uvarint()), c.uvarint(), c.uvarint()
+	gotSet, lo, hi := quorate.ReplicaSetID(c.Uvarint()), c.Uvarint(), c.Uvarint()
 	if err := c.finish("header page"); err != nil {
 		return err
 	}
@@ -104,13 +104,13 @@ func (l *fileLoader) page(kind pageKind, body []byte) error {
 
 func (l *fileLoader) definitions(body []byte) error {
 	t := l.st.table
-	c := cursor{b: body}
-	if first := c.uvarint(); first != uint64(t.next) {
+	c := newReader(body)
+	if first := c.Uvarint(); first != uint64(t.next) {
 		return fmt.Errorf("%w: first ref %d, want %d", ErrDamaged, first, t.next)
 	}
-	for len(c.b) > 0 {
-		id, canonical := quorate.TenantID(c.uvarint()), c.bytes()
-		if c.bad {
+	for len(c.B) > 0 {
+		id, canonical := quorate.TenantID(c.Uvarint()), c.Bytes()
+		if c.Bad {
 			break
 		}
 		if err := wire.CheckLabels(canonical); err != nil {
@@ -155,11 +155,11 @@ func (l *fileLoader) seriesRow(row seriesRow) error {
 }
 
 func (l *fileLoader) metadata(body []byte) error {
-	c := cursor{b: body}
-	for len(c.b) > 0 {
-		id := quorate.TenantID(c.uvarint())
-		m := wire.Metadata{Family: c.string(), Type: c.string(), Unit: c.string(), Help: c.string()}
-		if c.bad {
+	c := newReader(body)
+	for len(c.B) > 0 {
+		id := quorate.TenantID(c.Uvarint())
+		m := wire.Metadata{Family: c.String(), Type: c.String(), Unit: c.String(), Help: c.String()}
+		if c.Bad {
 			break
 		}
 		l.st.setMetadata(l.st.table.tenant(id), m)
@@ -168,8 +168,8 @@ func (l *fileLoader) metadata(body []byte) error {
 }
 
 func (l *fileLoader) end(body []byte) error {
-	c := cursor{b: body}
-	pages, series, rows, samples := c.uvarint(), c.uvarint(), c.uvarint(), c.uvarint()
+	c := newReader(body)
+	pages, series, rows, samples := c.Uvarint(), c.Uvarint(), c.Uvarint(), c.Uvarint()
 	if err := c.finish("end page"); err != nil {
 		return err
 	}

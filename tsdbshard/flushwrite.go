@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
 	"github.com/quorate/quorate/internal/wire"
 )
 
@@ -111,7 +112,7 @@ func (w *flushWriter) definitions(ctx context.Context) error {
 		}
 		d := &w.src.definitions[ref>>pageBits][ref&pageMask]
 		w.body = binary.AppendUvarint(w.body, uint64(w.src.tenants[d.tenant]))
-		w.body = appendLengthAndBytes(w.body, d.labels(w.src.labels))
+		w.body = cursor.AppendBytes(w.body, d.labels(w.src.labels))
 		if err := w.flush(pageDefinitions, false, nil); err != nil {
 			return err
 		}
@@ -180,7 +181,7 @@ func (w *flushWriter) seriesRow(ref uint32) error {
 		w.body = append(w.body, byte(c.enc))
 		w.body = binary.AppendVarint(w.body, c.mint)
 		w.body = binary.AppendUvarint(w.body, uint64(c.maxt-c.mint))
-		w.body = appendLengthAndBytes(w.body, c.data)
+		w.body = cursor.AppendBytes(w.body, c.data)
 	}
 	w.count(w.samples[0].t, w.samples[len(w.samples)-1].t, len(w.samples))
 	return nil
@@ -218,7 +219,7 @@ func (w *flushWriter) exemplars(context.Context) error {
 		for _, e := range merged {
 			w.body = binary.AppendVarint(w.body, e.t)
 			w.body = binary.LittleEndian.AppendUint64(w.body, e.bits)
-			w.body = appendLengthAndBytes(w.body, e.labels)
+			w.body = cursor.AppendBytes(w.body, e.labels)
 		}
 		if err := w.flush(pageExemplars, false, w.block.addExemplarPage); err != nil {
 			return err
@@ -257,7 +258,7 @@ func (w *flushWriter) metadata(context.Context) error {
 		m := last[k]
 		w.body = binary.AppendUvarint(w.body, uint64(k.tenant))
 		for _, s := range []string{m.Family, m.Type, m.Unit, m.Help} {
-			w.body = appendLengthAndBytes(w.body, s)
+			w.body = cursor.AppendBytes(w.body, s)
 		}
 		if err := w.flush(pageMetadata, false, nil); err != nil {
 			return err

@@ -81,18 +81,18 @@ func decodeManifest(b []byte) (*manifest, error) {
 	if v := body[len(manifestMagic)]; v != manifestVersion {
 		return nil, fmt.Errorf("shard manifest: %w: %d (this binary knows %d)", ErrFormat, v, manifestVersion)
 	}
-	c := cursor{b: body[len(manifestMagic)+1:]}
+	c := newReader(body[len(manifestMagic)+1:])
 	m := &manifest{bounds: c.bounds()}
-	m.bounds.State = quorate.SetState(c.u8())
-	next := c.uvarint()
-	for n := c.uvarint(); n > 0 && !c.bad; n-- {
-		f := fileEntry{lo: c.uvarint(), hi: c.uvarint(), bytes: c.uvarint(), rollup: c.u32()}
-		copy(f.sha256[:], c.take(sha256.Size))
-		f.mint, f.maxt = c.varint(), c.varint()
-		series, rows := c.uvarint(), c.uvarint()
-		f.series, f.rows, f.samples = uint32(series), uint32(rows), c.uvarint()
+	m.bounds.State = quorate.SetState(c.U8())
+	next := c.Uvarint()
+	for n := c.Uvarint(); n > 0 && !c.Bad; n-- {
+		f := fileEntry{lo: c.Uvarint(), hi: c.Uvarint(), bytes: c.Uvarint(), rollup: c.U32()}
+		copy(f.sha256[:], c.Take(sha256.Size))
+		f.mint, f.maxt = c.Varint(), c.Varint()
+		series, rows := c.Uvarint(), c.Uvarint()
+		f.series, f.rows, f.samples = uint32(series), uint32(rows), c.Uvarint()
 		if series > next || rows > next {
-			c.fail()
+			c.Fail()
 		}
 		m.files = append(m.files, f)
 	}

@@ -111,7 +111,7 @@ func (s *Shard) load(ctx context.Context, payload []byte, index uint64) error {
 	s.account(st)
 	s.st = st
 	s.broken = nil
-	s.log.Info("shard loaded", "set", s.cfg.Set, "index", index, "files", len(st.files),
+	s.log.Debug("shard loaded", "set", s.cfg.Set, "index", index, "files", len(st.files),
 		"series", st.table.next, "bounds", st.bounds.Range, "swept_files", swept)
 	return nil
 }
