@@ -92,10 +92,10 @@ func (b *block) seriesRow(c *reader, body []byte) (row seriesRow, at uint64, err
 }
 
 // chunk reads one chunk of a series row.
-func (c *reader) chunk() encodedChunk {
-	enc := chunkenc.Encoding(c.U8())
-	mint := c.Varint()
-	return encodedChunk{enc: enc, mint: mint, maxt: mint + int64(c.Uvarint()), data: c.Bytes()}
+func (r *reader) chunk() encodedChunk {
+	enc := chunkenc.Encoding(r.U8())
+	mint := r.Varint()
+	return encodedChunk{enc: enc, mint: mint, maxt: mint + int64(r.Uvarint()), data: r.Bytes()}
 }
 
 // appendParts appends the chunks that the block has of a series.
@@ -138,8 +138,8 @@ func (b *block) addExemplarPage(body []byte) error {
 	return nil
 }
 
-func (c *reader) exemplar() exemplarRow {
-	return exemplarRow{t: c.Varint(), bits: c.U64(), labels: c.Bytes()}
+func (r *reader) exemplar() exemplarRow {
+	return exemplarRow{t: r.Varint(), bits: r.U64(), labels: r.Bytes()}
 }
 
 // appendExemplars appends the exemplars that the block has of a series.

@@ -28,9 +28,9 @@ func appendBounds(dst []byte, b quorate.Bounds) []byte {
 	return binary.AppendVarint(dst, b.Range.End)
 }
 
-func (c *reader) bounds() quorate.Bounds {
-	b := quorate.Bounds{Version: quorate.BoundsVersion(c.Uvarint())}
-	b.Range = quorate.TimeRange{Start: c.Varint(), End: c.Varint()}
+func (r *reader) bounds() quorate.Bounds {
+	b := quorate.Bounds{Version: quorate.BoundsVersion(r.Uvarint())}
+	b.Range = quorate.TimeRange{Start: r.Varint(), End: r.Varint()}
 	return b
 }
 
