@@ -137,7 +137,8 @@ func failed(g *raftset.Group) bool {
 // once: what it reads then was written anew and fsynced by raftset. A second
 // failure soon after is the disk's, and more attempts would only wear it.
 func (m *replicaManager) handleFailure(ctx context.Context, set *metasvc.ReplicaSet, r *openReplica) {
-	reason := r.group.Status().Broken
+	group := r.group
+	reason := group.Status().Broken
 	m.logger.Error("replica stopped", "set", set.ID, "replica", r.id, "error", reason)
 	m.counts.failures.Inc()
 	now := m.now()
@@ -145,20 +146,12 @@ func (m *replicaManager) handleFailure(ctx context.Context, set *metasvc.Replica
 	r.failed = now
 	// Hidden before it is closed, so that no request finds it half closed.
 	m.markBroken(set.ID, r, reason)
-	if err := m.closeGroup(set.ID); err != nil {
+	if err := group.Close(); err != nil {
 		m.logger.Warn("closing a stopped replica failed", "set", set.ID, "error", err)
 	}
 	if !r.forGood {
 		m.openSet(ctx, set, r)
 	}
-}
-
-func (m *replicaManager) closeGroup(set setID) error {
-	group, ok := m.host.Group(set)
-	if !ok {
-		return nil
-	}
-	return group.Close()
 }
 
 // openSet opens a replica, or notes why it is broken and when to try again.
