@@ -8,6 +8,14 @@ import (
 	"testing"
 )
 
+// syncDirFS is the operating system's file system with another SyncDir.
+type syncDirFS struct {
+	osFS
+	syncDir func(string) error
+}
+
+func (f syncDirFS) SyncDir(dir string) error { return f.syncDir(dir) }
+
 func TestWriteFileReplacesTheOldBytesAndLeavesNoTemporary(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
@@ -50,7 +58,7 @@ func TestAFailedWriteKeepsTheOldFile(t *testing.T) {
 func TestAFailedFsyncOfTheDirectoryIsReportedAsThat(t *testing.T) {
 	errDisk := errors.New("input/output error")
 	fill := func(io.Writer) error { return nil }
-	err := write(filepath.Join(t.TempDir(), "f"), fill, func(string) error { return errDisk })
+	err := Disk{FS: syncDirFS{syncDir: func(string) error { return errDisk }}}.Write(filepath.Join(t.TempDir(), "f"), fill)
 	if !errors.Is(err, errDisk) || errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want %v alone", err, errDisk)
 	}
@@ -91,11 +99,11 @@ func TestMkdirAllMakesNamesDurableThatAnEarlierCallOnlyMade(t *testing.T) {
 			}
 			return err
 		}
-		if err := mkdirAll(dir, syncDir); !errors.Is(err, errCrash) {
+		if err := (Disk{FS: syncDirFS{syncDir: syncDir}}).MkdirAll(dir); !errors.Is(err, errCrash) {
 			t.Fatalf("after %d fsyncs: got %v, want a crash", survived, err)
 		}
 		left = 100
-		if err := mkdirAll(dir, syncDir); err != nil {
+		if err := (Disk{FS: syncDirFS{syncDir: syncDir}}).MkdirAll(dir); err != nil {
 			t.Fatal(err)
 		}
 		for d := dir; d != root; d = filepath.Dir(d) {
@@ -107,7 +115,7 @@ func TestMkdirAllMakesNamesDurableThatAnEarlierCallOnlyMade(t *testing.T) {
 }
 
 func TestMkdirAllDoesNotAskForTheParentOfWhatTheOperatorMade(t *testing.T) {
-	err := mkdirAll(t.TempDir(), func(string) error { return os.ErrPermission })
+	err := Disk{FS: syncDirFS{syncDir: func(string) error { return os.ErrPermission }}}.MkdirAll(t.TempDir())
 	if err != nil {
 		t.Errorf("got %v; the directory is there, and its parent is not ours to read", err)
 	}
