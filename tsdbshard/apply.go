@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/tsdbshard/chunk"
 )
 
 // ApplyBatch applies committed entries in order. results[i][k] answers command
@@ -305,11 +306,11 @@ func (w *batchWriter) histograms() error {
 		// Bad bytes are a refusal whatever the verdict would be, so that all
 		// replicas find them out alike, and not an error: a set that stopped
 		// over them would stop again at every replay of its log.
-		if decoded.h == nil && decoded.fh == nil {
+		if decoded.H == nil && decoded.FH == nil {
 			w.refuse(wire.SectionHistograms, i, wire.RowInvalid)
 			continue
 		}
-		decoded.t, decoded.st = s.time, s.start
+		decoded.T, decoded.ST = s.time, s.start
 		newest := w.st.table.newestOf(ref)
 		var err error
 		switch w.judgeSample(wire.SectionHistograms, i, newest, &s) {
@@ -347,13 +348,10 @@ func decodeHistograms(dst []sample, batches []wire.Batch) []sample {
 }
 
 func decodeHistogram(encoded []byte) (s sample, err error) {
-	if s.h, s.fh, err = wire.DecodeHistogram(encoded); err != nil {
+	if s.H, s.FH, err = wire.DecodeHistogram(encoded); err != nil {
 		return s, err
 	}
-	if s.h != nil {
-		return s, checkHistogram(s.h)
-	}
-	return s, checkFloatHistogram(s.fh)
+	return s, chunk.CheckHistogram(&s)
 }
 
 // exemplars stores exemplars. One that is there already counts as stored but

@@ -26,10 +26,10 @@ func (r *rig) samplesOfA() map[int64]string {
 	return r.dumpNow(1)[1].samples[labelsOf(metricA()).String()]
 }
 
-func float(st int64, v float64) string { return describe(sample{st: st, v: v}) }
+func float(st int64, v float64) string { return describe(sample{ST: st, V: v}) }
 
 func TestSamplesAreJudgedByTheNewestOfTheirSeries(t *testing.T) {
-	h := testHistograms()[0].h
+	h := testHistograms()[0].H
 	conflict := func(row int) *wire.BatchResult {
 		return &wire.BatchResult{Refused: 1, First: wire.RefusedRow{Section: wire.SectionFloats, Row: row, Reason: wire.RowConflict}}
 	}
@@ -79,13 +79,13 @@ func TestSamplesAreJudgedByTheNewestOfTheirSeries(t *testing.T) {
 		{
 			says:  "the identical histogram is a duplicate",
 			first: batchOf(1, 1).histogram(metricA(), 10, 0, h, nil), then: batchOf(1, 1).histogram(metricA(), 10, 0, h, nil),
-			want: &wire.BatchResult{Histograms: 1, Duplicates: 1}, kept: map[int64]string{10: describe(sample{h: h})},
+			want: &wire.BatchResult{Histograms: 1, Duplicates: 1}, kept: map[int64]string{10: describe(sample{H: h})},
 		},
 		{
 			says:  "the float histogram of the same counts is another sample",
 			first: batchOf(1, 1).histogram(metricA(), 10, 0, h, nil), then: batchOf(1, 1).histogram(metricA(), 10, 0, nil, h.ToFloat(nil)),
 			want: &wire.BatchResult{Refused: 1, First: wire.RefusedRow{Section: wire.SectionHistograms, Reason: wire.RowConflict}},
-			kept: map[int64]string{10: describe(sample{h: h})},
+			kept: map[int64]string{10: describe(sample{H: h})},
 		},
 		{
 			says:  "an older sample is stored in its place",
@@ -112,7 +112,7 @@ func TestSamplesAreJudgedByTheNewestOfTheirSeries(t *testing.T) {
 			says:  "floats and histograms mix in one series",
 			first: batchOf(1, 1).float(metricA(), 1, 1).histogram(metricA(), 2, 1, h, nil), then: batchOf(1, 1).float(metricA(), 3, 3).histogram(metricA(), 4, 0, nil, h.ToFloat(nil)),
 			want: &wire.BatchResult{Floats: 1, Histograms: 1},
-			kept: map[int64]string{1: float(0, 1), 2: describe(sample{st: 1, h: h}), 3: float(0, 3), 4: describe(sample{fh: h.ToFloat(nil)})},
+			kept: map[int64]string{1: float(0, 1), 2: describe(sample{ST: 1, H: h}), 3: float(0, 3), 4: describe(sample{FH: h.ToFloat(nil)})},
 		},
 	} {
 		for _, between := range []string{"nothing", "a flush", "a restart", "a flush and a restart"} {

@@ -1,10 +1,11 @@
 package tsdbshard
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/quorate/quorate/tsdbshard/chunk"
 )
 
 // block is a flush file in memory: its series and exemplar pages, and where in
@@ -73,17 +74,17 @@ func (b *block) seriesRow(c *reader, body []byte) (row seriesRow, at uint64, err
 		if c.Bad {
 			break
 		}
-		if err := checkChunk(chunk.enc, chunk.data); err != nil {
-			return row, 0, fmt.Errorf("series %d: chunk %d: %w", ref, i, err)
+		if err := chunk.Check(); err != nil {
+			return row, 0, fmt.Errorf("series %d: chunk %d: %w: %w", ref, i, ErrDamaged, err)
 		}
-		if chunk.maxt < chunk.mint || i > 0 && chunk.mint <= row.maxt {
+		if i > 0 && chunk.MinTime <= row.maxt {
 			return row, 0, fmt.Errorf("series %d: chunk %d: %w: out of order", ref, i, ErrDamaged)
 		}
 		if i == 0 {
-			row.mint = chunk.mint
+			row.mint = chunk.MinTime
 		}
-		row.maxt = chunk.maxt
-		row.samples += uint64(chunk.samples())
+		row.maxt = chunk.MaxTime
+		row.samples += uint64(chunk.Rows)
 	}
 	if c.Bad || n == 0 {
 		return row, 0, fmt.Errorf("series %d: %w: %d chunks", ref, ErrDamaged, n)
@@ -91,11 +92,34 @@ func (b *block) seriesRow(c *reader, body []byte) (row seriesRow, at uint64, err
 	return row, at, nil
 }
 
+// appendChunkHead appends what stands before a chunk's columns.
+func appendChunkHead(dst []byte, c *chunk.Chunk) []byte {
+	dst = append(dst, byte(c.Kind))
+	dst = binary.AppendUvarint(dst, uint64(c.Rows))
+	dst = binary.AppendVarint(dst, c.MinTime)
+	dst = binary.AppendUvarint(dst, uint64(c.MaxTime-c.MinTime))
+	dst = binary.AppendUvarint(dst, uint64(len(c.Times)))
+	dst = binary.AppendUvarint(dst, uint64(len(c.Starts)))
+	return binary.AppendUvarint(dst, uint64(len(c.Values)))
+}
+
 // chunk reads one chunk of a series row.
-func (r *reader) chunk() encodedChunk {
-	enc := chunkenc.Encoding(r.U8())
-	mint := r.Varint()
-	return encodedChunk{enc: enc, mint: mint, maxt: mint + int64(r.Uvarint()), data: r.Bytes()}
+func (r *reader) chunk() chunk.Chunk {
+	c := chunk.Chunk{Kind: chunk.Kind(r.U8())}
+	rows := r.Uvarint()
+	if rows > chunk.MaxRows {
+		r.Fail()
+	}
+	c.Rows = int(rows)
+	c.MinTime = r.Varint()
+	c.MaxTime = c.MinTime + int64(r.Uvarint())
+	times, starts, values := r.Uvarint(), r.Uvarint(), r.Uvarint()
+	c.Times = r.Take(times)
+	if starts > 0 {
+		c.Starts = r.Take(starts)
+	}
+	c.Values = r.Take(values)
+	return c
 }
 
 // appendParts appends the chunks that the block has of a series.
@@ -106,7 +130,7 @@ func (b *block) appendParts(dst []part, ref uint32) []part {
 	}
 	c := newReader(b.pages[b.at[i]>>32][uint32(b.at[i]):])
 	for n := c.Uvarint(); n > 0; n-- {
-		dst = append(dst, part{encodedChunk: c.chunk()})
+		dst = append(dst, part{Chunk: c.chunk()})
 	}
 	return dst
 }

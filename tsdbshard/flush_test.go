@@ -22,7 +22,7 @@ func everything(t int64) *wire.Batch {
 	b := batchOf(1, 1).floatWithStart(metricA(), t, 1, float64(t)).float(metricB(), t, 2).
 		exemplar(metricA(), t, 1, canonical("trace_id", fmt.Sprint(t))).metadata("a", "counter", "", fmt.Sprint(t))
 	for i, h := range testHistograms() {
-		b.histogram(canonical("__name__", "h", "i", fmt.Sprint(i)), t, 0, h.h, h.fh)
+		b.histogram(canonical("__name__", "h", "i", fmt.Sprint(i)), t, 0, h.H, h.FH)
 	}
 	return &b.Batch
 }

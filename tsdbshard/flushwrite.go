@@ -10,6 +10,7 @@ import (
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/cursor"
 	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/tsdbshard/chunk"
 )
 
 const flushFileVersion = 1
@@ -44,7 +45,7 @@ type flushWriter struct {
 	// Scratch space.
 	parts   []part
 	samples []sample
-	chunks  []encodedChunk
+	chunks  []chunk.Chunk
 }
 
 // writeFlushFile writes the file's pages.
@@ -164,7 +165,7 @@ func (w *flushWriter) seriesRow(ref uint32) error {
 	if w.samples, err = mergeParts(w.samples, w.parts); err != nil {
 		return err
 	}
-	if w.chunks, err = encodeSamples(w.chunks[:0], w.samples); err != nil {
+	if w.chunks, err = chunk.AppendChunks(w.chunks[:0], w.samples); err != nil {
 		return err
 	}
 	w.body = binary.AppendUvarint(w.body, uint64(ref))
@@ -178,12 +179,10 @@ func (w *flushWriter) seriesRow(ref uint32) error {
 	}
 	w.body = binary.AppendUvarint(w.body, uint64(len(w.chunks)))
 	for _, c := range w.chunks {
-		w.body = append(w.body, byte(c.enc))
-		w.body = binary.AppendVarint(w.body, c.mint)
-		w.body = binary.AppendUvarint(w.body, uint64(c.maxt-c.mint))
-		w.body = cursor.AppendBytes(w.body, c.data)
+		w.body = appendChunkHead(w.body, &c)
+		w.body = append(append(append(w.body, c.Times...), c.Starts...), c.Values...)
 	}
-	w.count(w.samples[0].t, w.samples[len(w.samples)-1].t, len(w.samples))
+	w.count(w.samples[0].T, w.samples[len(w.samples)-1].T, len(w.samples))
 	return nil
 }
 

@@ -24,7 +24,7 @@ func FuzzApply(f *testing.F) {
 	f.Add(uint8(wire.KindBounds), AppendBoundsCommand(nil, openRange(1, 50)), []byte{})
 	f.Add(uint8(wire.KindSeal), []byte{}, []byte{})
 	for _, h := range testHistograms() {
-		b := batchOf(1, 1).histogram(metricA(), 3, 1, h.h, h.fh)
+		b := batchOf(1, 1).histogram(metricA(), 3, 1, h.H, h.FH)
 		f.Add(uint8(wire.KindWrite), b.Append(nil), everything(5).Append(nil))
 	}
 	dir := f.TempDir()

@@ -48,20 +48,20 @@ func (r *headRig) append(ts int64, samples map[string]sample) {
 	b := batchOf(1, 1)
 	for name, s := range samples {
 		lset := canonical("__name__", name, "job", "test", "kind", name)
-		if s.h != nil || s.fh != nil {
-			b.histogram(lset, ts, s.st, s.h, s.fh)
+		if s.H != nil || s.FH != nil {
+			b.histogram(lset, ts, s.ST, s.H, s.FH)
 		} else {
-			b.floatWithStart(lset, ts, s.st, s.v)
+			b.floatWithStart(lset, ts, s.ST, s.V)
 		}
 		var h *histogram.Histogram
 		var fh *histogram.FloatHistogram
-		if s.h != nil {
-			h = s.h.Copy() // the head may change it
+		if s.H != nil {
+			h = s.H.Copy() // the head may change it
 		}
-		if s.fh != nil {
-			fh = s.fh.Copy()
+		if s.FH != nil {
+			fh = s.FH.Copy()
 		}
-		_, err := app.Append(0, labelsOf(lset), s.st, ts, s.v, h, fh, storage.AOptions{})
+		_, err := app.Append(0, labelsOf(lset), s.ST, ts, s.V, h, fh, storage.AOptions{})
 		require.NoError(r.t, err)
 	}
 	require.NoError(r.t, app.Commit())
@@ -101,31 +101,31 @@ func histories(rounds int) []map[string]sample {
 		gauge := tsdbutil.GenerateTestGaugeHistogram(rng.Int64N(50))
 		custom := tsdbutil.GenerateTestCustomBucketsHistogram(int64(grow))
 		round := map[string]sample{
-			"counter":         {v: counter},
-			"with_start":      {v: counter, st: int64(i/40*40) * 1000},
-			"gauge":           {v: rng.NormFloat64()},
-			"hist":            {h: h},
-			"hist_start":      {h: h, st: int64(i / 37 * 1000)},
-			"float_hist":      {fh: h.ToFloat(nil)},
-			"gauge_hist":      {h: gauge},
-			"gauge_float":     {fh: gauge.ToFloat(nil)},
-			"custom":          {h: custom},
-			"custom_float":    {fh: custom.ToFloat(nil)},
-			"flapping":        {v: 1},
-			"stale_hist":      {h: h},
-			"sometimes_reset": {h: h},
+			"counter":         {V: counter},
+			"with_start":      {V: counter, ST: int64(i/40*40) * 1000},
+			"gauge":           {V: rng.NormFloat64()},
+			"hist":            {H: h},
+			"hist_start":      {H: h, ST: int64(i / 37 * 1000)},
+			"float_hist":      {FH: h.ToFloat(nil)},
+			"gauge_hist":      {H: gauge},
+			"gauge_float":     {FH: gauge.ToFloat(nil)},
+			"custom":          {H: custom},
+			"custom_float":    {FH: custom.ToFloat(nil)},
+			"flapping":        {V: 1},
+			"stale_hist":      {H: h},
+			"sometimes_reset": {H: h},
 		}
 		if i%5 >= 3 {
-			round["flapping"] = sample{h: h}
+			round["flapping"] = sample{H: h}
 		}
 		if i%11 == 10 {
-			round["gauge"] = sample{v: stale}
-			round["stale_hist"] = sample{h: &histogram.Histogram{Sum: stale}}
+			round["gauge"] = sample{V: stale}
+			round["stale_hist"] = sample{H: &histogram.Histogram{Sum: stale}}
 		}
 		if i%50 == 25 {
 			reset := h.Copy()
 			reset.CounterResetHint = histogram.CounterReset
-			round["sometimes_reset"] = sample{h: reset}
+			round["sometimes_reset"] = sample{H: reset}
 		}
 		if i%13 == 12 {
 			delete(round, "counter")
@@ -155,8 +155,8 @@ func TestSamplesEqualPrometheusHead(t *testing.T) {
 			for name, samples := range want {
 				require.Len(t, got[name], len(samples), name)
 				for i := range samples {
-					require.Equal(t, samples[i].t, got[name][i].t)
-					require.Equal(t, describe(samples[i]), describe(got[name][i]), "%s at %d", name, samples[i].t)
+					require.Equal(t, samples[i].T, got[name][i].T)
+					require.Equal(t, describe(samples[i]), describe(got[name][i]), "%s at %d", name, samples[i].T)
 				}
 			}
 			v := r.view()
@@ -180,8 +180,8 @@ func checkChunks(t *testing.T, set storage.ChunkSeriesSet, want map[string][]sam
 		for it = set.At().Iterator(it); it.Next(); {
 			meta := it.At()
 			samples := readAll(t, meta.Chunk.Iterator(nil))
-			require.Equal(t, meta.MinTime, samples[0].t)
-			require.Equal(t, meta.MaxTime, samples[len(samples)-1].t)
+			require.Equal(t, meta.MinTime, samples[0].T)
+			require.Equal(t, meta.MaxTime, samples[len(samples)-1].T)
 			switch meta.Chunk.Encoding() {
 			case chunkenc.EncXOR, chunkenc.EncHistogram, chunkenc.EncFloatHistogram:
 			default:
@@ -192,7 +192,7 @@ func checkChunks(t *testing.T, set storage.ChunkSeriesSet, want map[string][]sam
 		require.NoError(t, it.Err())
 		require.Len(t, got, len(want[name]))
 		for i := range got {
-			require.Equal(t, describe(want[name][i]), describe(got[i]), "%s at %d", name, got[i].t)
+			require.Equal(t, describe(want[name][i]), describe(got[i]), "%s at %d", name, got[i].T)
 		}
 	}
 	require.NoError(t, set.Err())

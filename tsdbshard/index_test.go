@@ -189,7 +189,7 @@ func TestQueriesAreTrimmedToTheirRange(t *testing.T) {
 		for _, window := range [][2]int64{{0, 0}, {5, 9}, {100, 290}, {441, 460}, {3000, 20_000}, {-50, 15}} {
 			var want []sample
 			for _, s := range whole {
-				if window[0] <= s.t && s.t <= window[1] {
+				if window[0] <= s.T && s.T <= window[1] {
 					want = append(want, s)
 				}
 			}

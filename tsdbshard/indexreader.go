@@ -301,9 +301,9 @@ func (r *indexReader) Series(position storage.SeriesRef, builder *labels.Scratch
 	*metas = (*metas)[:0]
 	for i, group := range groups {
 		spans[i].parts = group
-		meta := chunks.Meta{Ref: chunks.ChunkRef(i), Chunk: &spans[i], MinTime: group[0].mint, MaxTime: group[0].maxt}
+		meta := chunks.Meta{Ref: chunks.ChunkRef(i), Chunk: &spans[i], MinTime: group[0].MinTime, MaxTime: group[0].MaxTime}
 		for _, p := range group[1:] {
-			meta.MinTime, meta.MaxTime = min(meta.MinTime, p.mint), max(meta.MaxTime, p.maxt)
+			meta.MinTime, meta.MaxTime = min(meta.MinTime, p.MinTime), max(meta.MaxTime, p.MaxTime)
 		}
 		*metas = append(*metas, meta)
 	}

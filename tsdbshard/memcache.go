@@ -5,10 +5,9 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
-
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/tsdbshard/chunk"
 )
 
 const (
@@ -40,7 +39,7 @@ const (
 type memcache struct {
 	pages  []*[pageRows]memRow // by ref; nil where nothing was touched
 	chunks slab                // chunk records, encoded histograms, exemplar labels
-	enc    floatEncoder
+	enc    runEncoder
 	bytes  int64
 	dirty  bool
 	// exemplarRefs lists the series that have exemplars here, in the order of
@@ -81,7 +80,7 @@ type rowExtra struct {
 	// starts are the start timestamps of the tail's rows; nil while all are 0.
 	starts []int64
 	// open is the in-order histogram chunk. Either it or the tail is empty.
-	open openChunk
+	open chunk.Open
 	// newestBits and newestStart complete the newest sample when open has it.
 	newestBits  uint64
 	newestStart int64
@@ -153,13 +152,11 @@ func (m *memcache) extraOf(row *memRow) *rowExtra {
 // appendFloat appends an in-order float.
 func (m *memcache) appendFloat(ref uint32, t, st int64, v float64) error {
 	row := m.row(ref)
-	if row.extra != nil && row.extra.open.chunk != nil {
+	if row.extra != nil && !row.extra.open.Empty() {
 		m.sealHistograms(row)
 	}
 	if len(row.tail) == tailRows {
-		if err := m.sealTail(row); err != nil {
-			return err
-		}
+		m.sealTail(row)
 	}
 	if len(row.tail) == cap(row.tail) {
 		m.growTail(row)
@@ -191,18 +188,12 @@ func (m *memcache) growTail(row *memRow) {
 
 // sealTail compresses the tail. It runs only when the next sample has come, so
 // that the newest sample of a series is always found uncompressed.
-func (m *memcache) sealTail(row *memRow) error {
+func (m *memcache) sealTail(row *memRow) {
 	var starts []int64
 	if row.extra != nil {
 		starts = row.extra.starts
 	}
-	data, err := m.enc.encode(starts, row.tail)
-	if err != nil {
-		return err
-	}
-	row.last = m.putChunk(row.last, encodedChunk{
-		mint: row.tail[0].t, maxt: row.tail[len(row.tail)-1].t, enc: chunkenc.EncXOR2, data: data,
-	})
+	row.last = m.putChunk(row.last, m.enc.encode(starts, row.tail))
 	if m.pinned() { // a view may hold both
 		m.bytes -= int64(floatBytes*cap(row.tail) + 8*cap(starts))
 		row.tail, starts = nil, nil
@@ -211,23 +202,17 @@ func (m *memcache) sealTail(row *memRow) error {
 	if row.extra != nil {
 		row.extra.starts = starts[:0]
 	}
-	return nil
 }
 
 // appendHistogram appends an in-order histogram; bits is the hash of its encoding.
 func (m *memcache) appendHistogram(ref uint32, s sample, bits uint64) error {
 	row := m.row(ref)
 	if len(row.tail) > 0 {
-		if err := m.sealTail(row); err != nil {
-			return err
-		}
+		m.sealTail(row)
 	}
 	x := m.extraOf(row)
-	size := 0
-	if x.open.chunk != nil {
-		size = len(x.open.chunk.Bytes())
-	}
-	before, full, err := x.open.append(s)
+	size := x.open.Len()
+	before, full, err := x.open.Append(s)
 	if err != nil {
 		return err
 	}
@@ -235,14 +220,14 @@ func (m *memcache) appendHistogram(ref uint32, s sample, bits uint64) error {
 		row.last = m.putChunk(row.last, before)
 		size = 0
 	}
-	m.bytes += int64(len(x.open.chunk.Bytes()) - size)
-	x.newestBits, x.newestStart = bits, s.st
+	m.bytes += int64(x.open.Len() - size)
+	x.newestBits, x.newestStart = bits, s.ST
 	return nil
 }
 
 func (m *memcache) sealHistograms(row *memRow) {
-	row.last = m.putChunk(row.last, row.extra.open.sealed())
-	row.extra.open = openChunk{}
+	row.last = m.putChunk(row.last, row.extra.open.Chunk())
+	row.extra.open = chunk.Open{}
 }
 
 // addOutOfOrder stages a sample that is older than its series' newest. One
@@ -281,19 +266,19 @@ func (m *memcache) addOutOfOrder(ref uint32, s outOfOrderSample) error {
 }
 
 // encodeOutOfOrder sorts staged samples and encodes them.
-func encodeOutOfOrder(staged []outOfOrderSample) ([]encodedChunk, error) {
+func encodeOutOfOrder(staged []outOfOrderSample) ([]chunk.Chunk, error) {
 	samples := make([]sample, len(staged))
 	for i, s := range staged {
-		samples[i] = sample{t: s.t, st: s.st, v: s.v}
+		samples[i] = sample{T: s.t, ST: s.st, V: s.v}
 		if s.histogram != nil {
 			var err error
-			if samples[i].h, samples[i].fh, err = wire.DecodeHistogram(s.histogram); err != nil {
+			if samples[i].H, samples[i].FH, err = wire.DecodeHistogram(s.histogram); err != nil {
 				return nil, err
 			}
 		}
 	}
-	sort.Slice(samples, func(i, j int) bool { return samples[i].t < samples[j].t })
-	return encodeSamples(nil, samples)
+	sort.Slice(samples, func(i, j int) bool { return samples[i].T < samples[j].T })
+	return chunk.AppendChunks(nil, samples)
 }
 
 // addExemplar keeps an exemplar unless it is there; see MaxExemplars.
@@ -317,20 +302,19 @@ func (m *memcache) addExemplar(ref uint32, e exemplarRow) {
 }
 
 // A chunk record in the slab: the position of the record before it as 8 bytes
-// little-endian, the encoding, varint mint, uvarint maxt-mint, uvarint length,
-// the chunk. Records link backwards, so that a row needs one position and the
+// little-endian, the kind, uvarint rows, varint first time, uvarint last minus
+// first time, and the three columns, each after its uvarint length. Records link backwards, so that a row needs one position and the
 // collector has nothing to look at.
 
-func (m *memcache) putChunk(before slabPos, c encodedChunk) slabPos {
-	var head [8 + 1 + 3*binary.MaxVarintLen64]byte
+func (m *memcache) putChunk(before slabPos, c chunk.Chunk) slabPos {
+	var head [8 + 1 + 6*binary.MaxVarintLen64]byte
 	binary.LittleEndian.PutUint64(head[:], uint64(before))
-	head[8] = byte(c.enc)
-	n := 9
-	n += binary.PutVarint(head[n:], c.mint)
-	n += binary.PutUvarint(head[n:], uint64(c.maxt-c.mint))
-	n += binary.PutUvarint(head[n:], uint64(len(c.data)))
-	at, record := m.chunks.alloc(n + len(c.data))
-	copy(record[copy(record, head[:n]):], c.data)
+	n := len(appendChunkHead(head[:8], &c))
+	at, record := m.chunks.alloc(n + len(c.Times) + len(c.Starts) + len(c.Values))
+	rest := record[copy(record, head[:n]):]
+	rest = rest[copy(rest, c.Times):]
+	rest = rest[copy(rest, c.Starts):]
+	copy(rest, c.Values)
 	m.bytes += int64(len(record))
 	return at
 }
@@ -341,15 +325,8 @@ func appendChain(dst []part, blocks [][]byte, last slabPos) []part {
 	for last != 0 {
 		b := last.from(blocks)
 		last = slabPos(binary.LittleEndian.Uint64(b))
-		c := encodedChunk{enc: chunkenc.Encoding(b[8])}
-		b = b[9:]
-		mint, k := binary.Varint(b)
-		b = b[k:]
-		span, k := binary.Uvarint(b)
-		b = b[k:]
-		length, k := binary.Uvarint(b)
-		c.mint, c.maxt, c.data = mint, mint+int64(span), b[k:k+int(length):k+int(length)]
-		dst = append(dst, part{encodedChunk: c})
+		r := newReader(b[8:])
+		dst = append(dst, part{Chunk: r.chunk()})
 	}
 	slices.Reverse(dst[from:])
 	return dst
@@ -364,7 +341,7 @@ type image struct {
 
 type extraImage struct {
 	starts     []int64
-	open       encodedChunk // no data when there is none
+	open       chunk.Chunk // no rows when there is none
 	outOfOrder []outOfOrderSample
 	run        slabPos
 	exemplars  []exemplarRow
@@ -376,10 +353,10 @@ func (r *memRow) image(copyOpen bool) image {
 	img := image{tail: r.tail, last: r.last}
 	if x := r.extra; x != nil {
 		img.extra = &extraImage{starts: x.starts, outOfOrder: x.outOfOrder, run: x.run, exemplars: x.exemplars}
-		if x.open.chunk != nil {
-			img.extra.open = x.open.sealed()
+		if !x.open.Empty() {
+			img.extra.open = x.open.Chunk()
 			if copyOpen {
-				img.extra.open.data = slices.Clone(img.extra.open.data)
+				img.extra.open = cloneChunk(img.extra.open)
 			}
 		}
 	}
@@ -394,7 +371,7 @@ func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
 	dst = appendChain(dst, blocks, img.last)
 	if n := len(img.tail); n > 0 {
 		p := part{staged: img.tail}
-		p.mint, p.maxt = p.staged[0].t, p.staged[n-1].t
+		p.MinTime, p.MaxTime = p.staged[0].t, p.staged[n-1].t
 		if img.extra != nil {
 			p.starts = img.extra.starts
 		}
@@ -404,8 +381,8 @@ func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
 	if x == nil {
 		return dst, nil
 	}
-	if x.open.data != nil {
-		dst = append(dst, part{encodedChunk: x.open})
+	if x.open.Rows > 0 {
+		dst = append(dst, part{Chunk: x.open})
 	}
 	dst = appendChain(dst, blocks, x.run)
 	if len(x.outOfOrder) == 0 {
@@ -416,7 +393,7 @@ func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
 		return nil, err
 	}
 	for _, c := range run {
-		dst = append(dst, part{encodedChunk: c})
+		dst = append(dst, part{Chunk: c})
 	}
 	return dst, nil
 }
@@ -430,8 +407,8 @@ func (r *memRow) newest() (s newestSample, ok bool) {
 		if r.extra != nil && r.extra.starts != nil {
 			s.start = r.extra.starts[i]
 		}
-	case r.extra != nil && r.extra.open.chunk != nil:
-		s = newestSample{time: r.extra.open.maxt, bits: r.extra.newestBits, start: r.extra.newestStart, kind: kindHistogram}
+	case r.extra != nil && !r.extra.open.Empty():
+		s = newestSample{time: r.extra.open.MaxTime(), bits: r.extra.newestBits, start: r.extra.newestStart, kind: kindHistogram}
 	default:
 		return s, false
 	}

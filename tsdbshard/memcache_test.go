@@ -40,7 +40,7 @@ func TestViewsKeepTheTailThatGrew(t *testing.T) {
 				got := querySamples(t, v.Tenant(1), math.MinInt64, math.MaxInt64, matchAll())[labelsOf(metricA()).String()]
 				require.Len(t, got, n+1)
 				for at, s := range got {
-					require.Equal(t, sample{t: int64(at), st: start, v: float64(at)}, s, "view of %d samples", n+1)
+					require.Equal(t, sample{T: int64(at), ST: start, V: float64(at)}, s, "view of %d samples", n+1)
 				}
 				v.Close()
 			}

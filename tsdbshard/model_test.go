@@ -55,7 +55,7 @@ func testHistograms() []sample {
 				fh.ZeroCount = 0
 			}
 		}
-		all = append(all, sample{h: h}, sample{fh: fh})
+		all = append(all, sample{H: h}, sample{FH: fh})
 	}
 	return all
 }
@@ -120,7 +120,7 @@ func (m *machine) batch() *wire.Batch {
 			m.clock++
 			ts = m.clock
 		}
-		b.histogram(m.labels(), ts, start(), h.h, h.fh)
+		b.histogram(m.labels(), ts, start(), h.H, h.FH)
 	}
 	for range rapid.IntRange(0, 4).Draw(t, "exemplars") {
 		var lset []byte

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/quorate/quorate/tsdbshard/chunk"
 )
 
 func floatBits(v float64) uint64 { return math.Float64bits(v) }
@@ -14,7 +16,8 @@ func floatBits(v float64) uint64 { return math.Float64bits(v) }
 // part is a run of one series' samples, ascending in time: an encoded chunk,
 // or floats that wait when staged is set.
 type part struct {
-	encodedChunk
+	chunk.Chunk
+
 	staged []stagedFloat
 	starts []int64 // of staged; nil when all are 0
 }
@@ -22,35 +25,35 @@ type part struct {
 // decode appends the part's samples to dst.
 func (p *part) decode(dst []sample) ([]sample, error) {
 	if p.staged == nil {
-		return p.encodedChunk.decode(dst)
+		return p.AppendTo(dst)
 	}
 	for i, f := range p.staged {
-		s := sample{t: f.t, v: f.v}
+		s := sample{T: f.t, V: f.v}
 		if p.starts != nil {
-			s.st = p.starts[i]
+			s.ST = p.starts[i]
 		}
 		dst = append(dst, s)
 	}
 	return dst, nil
 }
 
-func (p *part) iterator(it chunkenc.Iterator) (chunkenc.Iterator, error) {
+func (p *part) iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	if p.staged == nil {
-		return p.encodedChunk.iterator(it)
+		return p.Iterator(it)
 	}
 	staged, ok := it.(*stagedIterator)
 	if !ok {
 		staged = new(stagedIterator)
 	}
 	*staged = stagedIterator{part: p, at: -1}
-	return staged, nil
+	return staged
 }
 
 // overlapping tells whether parts, in log order, are not simply one after the
 // other in time.
 func overlapping(parts []part) bool {
 	for i := 1; i < len(parts); i++ {
-		if parts[i].mint <= parts[i-1].maxt {
+		if parts[i].MinTime <= parts[i-1].MaxTime {
 			return true
 		}
 	}
@@ -71,12 +74,12 @@ func groupParts(parts []part) [][]part {
 	for i := range byTime {
 		byTime[i] = i
 	}
-	sort.SliceStable(byTime, func(i, j int) bool { return parts[byTime[i]].mint < parts[byTime[j]].mint })
+	sort.SliceStable(byTime, func(i, j int) bool { return parts[byTime[i]].MinTime < parts[byTime[j]].MinTime })
 	for from := 0; from < len(byTime); {
-		maxt := parts[byTime[from]].maxt
+		maxt := parts[byTime[from]].MaxTime
 		to := from + 1
-		for to < len(byTime) && parts[byTime[to]].mint <= maxt {
-			maxt = max(maxt, parts[byTime[to]].maxt)
+		for to < len(byTime) && parts[byTime[to]].MinTime <= maxt {
+			maxt = max(maxt, parts[byTime[to]].MaxTime)
 			to++
 		}
 		members := byTime[from:to]
@@ -104,14 +107,14 @@ func mergeParts(dst []sample, parts []part) ([]sample, error) {
 	if overlapping(parts) {
 		slices.SortStableFunc(dst, func(a, b sample) int {
 			switch {
-			case a.t < b.t:
+			case a.T < b.T:
 				return -1
-			case a.t > b.t:
+			case a.T > b.T:
 				return 1
 			}
 			return 0
 		})
-		dst = slices.CompactFunc(dst, func(a, b sample) bool { return a.t == b.t })
+		dst = slices.CompactFunc(dst, func(a, b sample) bool { return a.T == b.T })
 	}
 	return dst, nil
 }
@@ -127,11 +130,7 @@ type span struct {
 // Iterator walks the span's samples.
 func (s *span) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	if len(s.parts) == 1 {
-		next, err := s.parts[0].iterator(it)
-		if err != nil {
-			return failedIterator{err: err}
-		}
-		return next
+		return s.parts[0].iterator(it)
 	}
 	samples, err := mergeParts(nil, s.parts)
 	if err != nil {
@@ -139,7 +138,7 @@ func (s *span) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	}
 	// Encoding the merged samples again leaves it to the codec to say which
 	// histograms are known not to be counter resets.
-	chunks, err := encodeSamples(nil, samples)
+	chunks, err := chunk.AppendChunks(nil, samples)
 	if err != nil {
 		return failedIterator{err: err}
 	}
@@ -200,7 +199,7 @@ func (*stagedIterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *hist
 type chainIterator struct {
 	chunkenc.Iterator // of the current chunk
 
-	chunks []encodedChunk
+	chunks []chunk.Chunk
 	err    error
 }
 
@@ -214,12 +213,7 @@ func (it *chainIterator) Next() chunkenc.ValueType {
 			break
 		}
 		// Not used again: histograms that the iterator gave out may alias it.
-		next, err := it.chunks[0].iterator(nil)
-		if err != nil {
-			it.err = err
-			break
-		}
-		it.Iterator, it.chunks = next, it.chunks[1:]
+		it.Iterator, it.chunks = it.chunks[0].Iterator(nil), it.chunks[1:]
 	}
 	return chunkenc.ValNone
 }

@@ -237,26 +237,26 @@ func newTenantDump() tenantDump {
 // buckets of histograms, and whether a counter reset is known not to be one.
 func describe(s sample) string {
 	switch {
-	case s.h != nil:
-		if value.IsStaleNaN(s.h.Sum) {
-			return fmt.Sprintf("stale histogram st=%d", s.st)
+	case s.H != nil:
+		if value.IsStaleNaN(s.H.Sum) {
+			return fmt.Sprintf("stale histogram st=%d", s.ST)
 		}
-		h := s.h.Copy().Compact(0)
+		h := s.H.Copy().Compact(0)
 		if h.CounterResetHint != histogram.GaugeType {
 			h.CounterResetHint = histogram.UnknownCounterReset
 		}
-		return fmt.Sprintf("histogram st=%d %s", s.st, hex.EncodeToString(wire.AppendHistogram(nil, h)))
-	case s.fh != nil:
-		if value.IsStaleNaN(s.fh.Sum) {
-			return fmt.Sprintf("stale float histogram st=%d", s.st)
+		return fmt.Sprintf("histogram st=%d %s", s.ST, hex.EncodeToString(wire.AppendHistogram(nil, h)))
+	case s.FH != nil:
+		if value.IsStaleNaN(s.FH.Sum) {
+			return fmt.Sprintf("stale float histogram st=%d", s.ST)
 		}
-		h := s.fh.Copy().Compact(0)
+		h := s.FH.Copy().Compact(0)
 		if h.CounterResetHint != histogram.GaugeType {
 			h.CounterResetHint = histogram.UnknownCounterReset
 		}
-		return fmt.Sprintf("float histogram st=%d %s", s.st, hex.EncodeToString(wire.AppendFloatHistogram(nil, h)))
+		return fmt.Sprintf("float histogram st=%d %s", s.ST, hex.EncodeToString(wire.AppendFloatHistogram(nil, h)))
 	}
-	return fmt.Sprintf("float st=%d %016x", s.st, math.Float64bits(s.v))
+	return fmt.Sprintf("float st=%d %016x", s.ST, math.Float64bits(s.V))
 }
 
 func describeExemplar(lset labels.Labels, ts int64, v float64) string {
@@ -275,11 +275,11 @@ func dumpView(t failer, v *View, tenants ...quorate.TenantID) dump {
 			td.samples[lset] = map[int64]string{}
 			last := int64(math.MinInt64)
 			for i, s := range samples {
-				if i > 0 && s.t <= last {
-					t.Fatalf("series %s: sample at %d after one at %d", lset, s.t, last)
+				if i > 0 && s.T <= last {
+					t.Fatalf("series %s: sample at %d after one at %d", lset, s.T, last)
 				}
-				last = s.t
-				td.samples[lset][s.t] = describe(s)
+				last = s.T
+				td.samples[lset][s.T] = describe(s)
 			}
 		}
 		results, err := tv.ExemplarQuerier().Select(math.MinInt64, math.MaxInt64, []*labels.Matcher{matchAll()})
@@ -330,20 +330,20 @@ func readAll(t failer, it chunkenc.Iterator) []sample {
 	t.Helper()
 	var samples []sample
 	for vt := it.Next(); vt != chunkenc.ValNone; vt = it.Next() {
-		s := sample{t: it.AtT(), st: it.AtST()}
+		s := sample{T: it.AtT(), ST: it.AtST()}
 		var ts int64
 		switch vt {
 		case chunkenc.ValFloat:
-			ts, s.v = it.At()
+			ts, s.V = it.At()
 		case chunkenc.ValHistogram:
-			ts, s.h = it.AtHistogram(nil)
+			ts, s.H = it.AtHistogram(nil)
 		case chunkenc.ValFloatHistogram:
-			ts, s.fh = it.AtFloatHistogram(nil)
+			ts, s.FH = it.AtFloatHistogram(nil)
 		default:
 			t.Fatalf("value type %v", vt)
 		}
-		if ts != s.t {
-			t.Fatalf("AtT says %d, At says %d", s.t, ts)
+		if ts != s.T {
+			t.Fatalf("AtT says %d, At says %d", s.T, ts)
 		}
 		samples = append(samples, s)
 	}
@@ -459,21 +459,21 @@ func (m *model) apply(t failer, b *wire.Batch) *wire.BatchResult {
 		*stored++
 	}
 	for i, row := range b.Series {
-		s := sample{t: b.Timestamps[i], v: b.Values[i]}
+		s := sample{T: b.Timestamps[i], V: b.Values[i]}
 		if len(b.StartTimestamps) > 0 {
-			s.st = b.StartTimestamps[i]
+			s.ST = b.StartTimestamps[i]
 		}
-		store(wire.SectionFloats, i, of(row), s.t, describe(s), describe(s), &res.Floats)
+		store(wire.SectionFloats, i, of(row), s.T, describe(s), describe(s), &res.Floats)
 	}
 	for i, row := range b.HistogramSeries {
-		s := sample{t: b.HistogramTimestamps[i]}
+		s := sample{T: b.HistogramTimestamps[i]}
 		if len(b.HistogramStartTimestamps) > 0 {
-			s.st = b.HistogramStartTimestamps[i]
+			s.ST = b.HistogramStartTimestamps[i]
 		}
 		var err error
-		s.h, s.fh, err = wire.DecodeHistogram(b.Histograms[i])
+		s.H, s.FH, err = wire.DecodeHistogram(b.Histograms[i])
 		require.NoError(t, err)
-		store(wire.SectionHistograms, i, of(row), s.t, fmt.Sprintf("h %d %x", s.st, b.Histograms[i]), describe(s), &res.Histograms)
+		store(wire.SectionHistograms, i, of(row), s.T, fmt.Sprintf("h %d %x", s.ST, b.Histograms[i]), describe(s), &res.Histograms)
 	}
 	for i, row := range b.ExemplarSeries {
 		if !m.bounds.Range.Contains(b.ExemplarTimestamps[i]) {

@@ -33,7 +33,7 @@ func TestViewsStayWhatTheyWereWhileEntriesAreApplied(t *testing.T) {
 		}
 		for range rng.IntN(8) {
 			h := hists[rng.IntN(len(hists))]
-			b.histogram(canonical("__name__", "h", "i", string(rune('a'+rng.IntN(3)))), int64(1000+10*i-rng.IntN(2)*rng.IntN(400)), 0, h.h, h.fh)
+			b.histogram(canonical("__name__", "h", "i", string(rune('a'+rng.IntN(3)))), int64(1000+10*i-rng.IntN(2)*rng.IntN(400)), 0, h.H, h.FH)
 		}
 		b.exemplar(metricA(), int64(1000+rng.IntN(40)), values[rng.IntN(3)], nil).metadata("m", "counter", "", string(rune('a'+rng.IntN(26))))
 		m.apply(t, &b.Batch)
