@@ -35,6 +35,10 @@ type Config struct {
 	// MaxErrors ends the run; 0 means 100.
 	MaxErrors int
 
+	// Around is an instant, such as the border of two buckets: the report then
+	// has the latencies of the minute before it and of the minute after it.
+	Around time.Time
+
 	// Server is what CPU time and memory are read from.
 	Server Processes
 	// MetricsURL is the server's /metrics; empty reads none. Loopback only.

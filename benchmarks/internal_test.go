@@ -1,6 +1,8 @@
 package benchmarks
 
 import (
+	"errors"
+	"math"
 	"testing"
 	"time"
 )
@@ -133,5 +135,46 @@ func BenchmarkEncode(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/sample")
 		})
+	}
+}
+
+func TestTheMinutesAboutAnInstantAreSummarisedApart(t *testing.T) {
+	border := time.Unix(1000, 0)
+	var m measured
+	for _, r := range []struct{ at, took int }{{-61, 9}, {-60, 1}, {-1, 3}, {0, 5}, {59, 7}, {60, 9}} {
+		m.ends = append(m.ends, border.Add(time.Duration(r.at)*time.Second))
+		m.latencies = append(m.latencies, time.Duration(r.took)*time.Millisecond)
+	}
+	if a := around(time.Time{}, &m); a != nil {
+		t.Errorf("without an instant: got %+v, want nothing", a)
+	}
+	a := around(border, &m)
+	if a.Before.Requests != 2 || a.Before.LatencyMillis.Max != 3 || a.After.Requests != 2 || a.After.LatencyMillis.P50 != 5 {
+		t.Errorf("got %+v; want 2 requests of 1 and 3 ms before, 2 of 5 and 7 ms after", a)
+	}
+}
+
+func TestEachGivesWhatIsSent(t *testing.T) {
+	w, err := NewWorkload(WorkloadConfig{Series: 600, Rounds: 3, Start: time.Unix(0, 0), Seed: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := newValues(w, 0, 600)
+	n := 0
+	err = w.Each(0, 600, func(round, series int, ts int64, v float64) error {
+		if round != n/600 || series != n%600 || ts != w.Timestamp(series, round) || math.Float64bits(v) != math.Float64bits(want.at(series)) {
+			t.Fatalf("sample %d: round %d, series %d, time %d, value %v", n, round, series, ts, v)
+		}
+		if n++; n%600 == 0 {
+			want.next()
+		}
+		return nil
+	})
+	if err != nil || n != 1800 {
+		t.Fatalf("%d samples, %v; want 1800", n, err)
+	}
+	stop := errors.New("stop")
+	if err := w.Each(0, 600, func(int, int, int64, float64) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("got %v, want the callback's error", err)
 	}
 }

@@ -54,6 +54,8 @@ type Phase struct {
 	// DelayMillis, at a fixed rate, counts from when the request was due: a
 	// server that falls behind cannot hide it by slowing the generator down.
 	DelayMillis *Millis `json:"delay_ms,omitempty"`
+	// Around has the latencies about Config.Around, if it was set.
+	Around *Around `json:"around,omitempty"`
 	// PeakRSSBytes is the largest resident memory seen during the phase, looked
 	// at ten times a second.
 	PeakRSSBytes int64 `json:"peak_rss_bytes"`
@@ -70,6 +72,39 @@ type Millis struct {
 	P90 float64 `json:"p90"`
 	P99 float64 `json:"p99"`
 	Max float64 `json:"max"`
+}
+
+// Around compares the requests that ended in the minute before an instant with
+// those of the minute after it.
+type Around struct {
+	Before MinuteOf `json:"before"`
+	After  MinuteOf `json:"after"`
+}
+
+// MinuteOf is what is known of the requests of one minute.
+type MinuteOf struct {
+	Requests      int    `json:"requests"`
+	LatencyMillis Millis `json:"latency_ms"`
+}
+
+// around summarises the minutes about an instant; nil when there is none.
+func around(instant time.Time, all *measured) *Around {
+	if instant.IsZero() {
+		return nil
+	}
+	var before, after []time.Duration
+	for i, end := range all.ends {
+		switch d := end.Sub(instant); {
+		case -time.Minute <= d && d < 0:
+			before = append(before, all.latencies[i])
+		case 0 <= d && d < time.Minute:
+			after = append(after, all.latencies[i])
+		}
+	}
+	return &Around{
+		Before: MinuteOf{Requests: len(before), LatencyMillis: millis(summarise(before))},
+		After:  MinuteOf{Requests: len(after), LatencyMillis: millis(summarise(after))},
+	}
 }
 
 func millis(l Latency) Millis {

@@ -152,7 +152,9 @@ func (r *run) summarise(begin, end reading, peakRSS int64) *Phase {
 	for _, s := range r.senders {
 		all.add(&s.measured)
 	}
+	around := around(r.cfg.Around, &all) // before latencies are sorted
 	p := &Phase{
+		Around:              around,
 		Requests:            len(all.latencies),
 		Samples:             all.samples,
 		Errors:              all.errors,

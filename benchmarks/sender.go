@@ -44,6 +44,7 @@ type measured struct {
 	rawBytes        int64
 	latencies       []time.Duration
 	delays          []time.Duration
+	ends            []time.Time // of requests, when Config.Around is set
 }
 
 func (m *measured) add(o *measured) {
@@ -54,6 +55,7 @@ func (m *measured) add(o *measured) {
 	m.rawBytes += o.rawBytes
 	m.latencies = append(m.latencies, o.latencies...)
 	m.delays = append(m.delays, o.delays...)
+	m.ends = append(m.ends, o.ends...)
 }
 
 func newSender(cfg Config, url string) *sender {
@@ -153,6 +155,9 @@ func (s *sender) sendOne(ctx context.Context, b body, due time.Time) error {
 		return context.Cause(ctx)
 	}
 	s.latencies = append(s.latencies, end.Sub(start))
+	if !s.cfg.Around.IsZero() {
+		s.ends = append(s.ends, end)
+	}
 	if s.cfg.Rate > 0 {
 		s.delays = append(s.delays, end.Sub(due))
 	}

@@ -140,6 +140,21 @@ func (w *Workload) Timestamp(i, round int) int64 {
 	return ms
 }
 
+// Each calls f for the samples of the series from first up to last, round by
+// round. It ends with f's first error.
+func (w *Workload) Each(first, last int, f func(round, series int, t int64, v float64) error) error {
+	values := newValues(w, first, last)
+	for round := range w.cfg.Rounds {
+		for i := first; i < last; i++ {
+			if err := f(round, i, w.Timestamp(i, round), values.at(i)); err != nil {
+				return err
+			}
+		}
+		values.next()
+	}
+	return nil
+}
+
 // target is what the series of one scrape have in common.
 type target struct {
 	cluster, instance, job, namespace, node, pod, service, zone string

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/quorate/quorate/benchmarks"
+)
+
+// restart kills a server in mid-life and times how long the next takes to be
+// ready, with the samples partly in files and partly in the log.
+type restart struct {
+	Series int `default:"1000000" help:"Series."`
+	Rounds int `default:"10" help:"Samples per series."`
+}
+
+func (r *restart) run(ctx context.Context, l *lab, out io.Writer) error {
+	s, _, err := l.startQuorate(ctx)
+	if err != nil {
+		return err
+	}
+	start := benchmarks.RecentStart(time.Now(), r.Rounds, 15*time.Second)
+	w, err := benchmarks.NewWorkload(benchmarks.WorkloadConfig{Series: r.Series, Rounds: r.Rounds, Start: start, Seed: 1})
+	if err != nil {
+		return err
+	}
+	report, err := benchmarks.Run(ctx, benchmarks.Config{
+		URLs: []string{s.http + "/api/v1/write"}, Live: true, Server: s.processes(), QueryURL: s.http + "/api/v1/query",
+	}, w)
+	if err != nil {
+		return errors.Join(err, s.explain())
+	}
+	rss, err := s.settledRSS(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d series x %d rounds written and read back; RSS %.0f MB, peak %.0f MB\n\n", r.Series, r.Rounds, mb(rss), mb(report.PeakRSSBytes))
+	fmt.Fprintf(out, "| before the start | ready after s | server CPU s | samples/s | samples/CPU s | RSS MB |\n|---|---|---|---|---|---|\n")
+	for _, how := range []string{"kill -9", "kill -9 again", "SIGTERM", "flush and kill -9"} {
+		switch how {
+		case "SIGTERM":
+			err = s.stop()
+		case "flush and kill -9":
+			_, err = s.call(ctx, "POST", s.admin+"/api/v1/admin/flush", nil)
+			s.kill()
+		default:
+			s.kill()
+		}
+		if err != nil {
+			return err
+		}
+		var took time.Duration
+		if s, took, err = l.startQuorate(ctx); err != nil {
+			return err
+		}
+		cpu, err := s.processes().CPU()
+		if err != nil {
+			return err
+		}
+		if rss, err = s.settledRSS(ctx); err != nil {
+			return err
+		}
+		n := float64(w.Samples())
+		fmt.Fprintf(out, "| %s | %.2f | %.2f | %.0f | %.0f | %.0f |\n", how, took.Seconds(), cpu.Seconds(), n/took.Seconds(), n/cpu.Seconds(), mb(rss))
+	}
+	found, err := s.query(ctx, fmt.Sprintf("sum(count_over_time({__name__=~\"http_requests_total|build_info\"}[%ds]))", int(w.End().Sub(start).Seconds())+1), w.End(), nil)
+	if err != nil {
+		return err
+	}
+	if want := float64(r.Series / 50 * 2 * r.Rounds); found != want {
+		return fmt.Errorf("two of fifty metrics have %g samples after the restarts, want %g", found, want)
+	}
+	fmt.Fprintf(out, "\nread back after the last start: %.0f samples of two metrics, none missing\n", found)
+	return s.stop()
+}
+
+func mb[N int64 | float64](bytes N) float64 { return float64(bytes) / 1e6 }
