@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -45,7 +44,7 @@ var questions = []string{
 	`rate(rpc_server_handled_total{instance="10.0.1.1:8080", handler="/healthz", method="GET"}[5m])`,
 }
 
-func (h *history) run(ctx context.Context, l *lab, out io.Writer) error {
+func (h *history) run(ctx context.Context, l *lab) error {
 	end := time.Now().Truncate(time.Hour).Add(-2 * time.Hour).Truncate(2 * time.Hour)
 	start := end.Add(-time.Duration(h.Hours) * time.Hour)
 	w, err := benchmarks.NewWorkload(benchmarks.WorkloadConfig{
@@ -54,33 +53,33 @@ func (h *history) run(ctx context.Context, l *lab, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	quorate, err := h.fill(ctx, l, w, start, out)
+	quorate, err := h.fill(ctx, l, w, start)
 	if err != nil {
 		return err
 	}
 	blocks := filepath.Join(l.dir, "blocks")
 	began := time.Now()
-	if err := h.writeBlocks(ctx, w, start, blocks); err != nil {
+	if err := h.writeBlocks(ctx, w, blocks); err != nil {
 		return fmt.Errorf("write TSDB blocks: %w", err)
 	}
 	size, err := diskUsage(blocks, "")
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "TSDB: %d samples in blocks of 2 h in %.0f s, %.2f bytes a sample\n", w.Samples(), time.Since(began).Seconds(), float64(size)/float64(w.Samples()))
+	l.printf("TSDB: %d samples in blocks of 2 h in %.0f s, %.2f bytes a sample\n", w.Samples(), time.Since(began).Seconds(), float64(size)/float64(w.Samples()))
 	prometheus, took, err := l.startPrometheus(ctx, h.Prometheus, blocks)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Prometheus ready after %.1f s\n\n", took.Seconds())
-	if err := h.compare(ctx, quorate, prometheus, start, end, out); err != nil {
+	l.printf("Prometheus ready after %.1f s\n\n", took.Seconds())
+	if err := h.compare(ctx, l, quorate, prometheus, start, end); err != nil {
 		return err
 	}
 	return errors.Join(quorate.stop(), prometheus.stop())
 }
 
 // fill writes the workload to a Quorate, seals its buckets and starts it anew.
-func (h *history) fill(ctx context.Context, l *lab, w *benchmarks.Workload, start time.Time, out io.Writer) (*server, error) {
+func (h *history) fill(ctx context.Context, l *lab, w *benchmarks.Workload, start time.Time) (*server, error) {
 	settings := []string{"buckets:", "  span: 1h", "  late_window: 1h"}
 	s, _, err := l.startQuorate(ctx, settings...)
 	if err != nil {
@@ -107,7 +106,7 @@ func (h *history) fill(ctx context.Context, l *lab, w *benchmarks.Workload, star
 	if samples != int64(w.Samples()) {
 		return nil, fmt.Errorf("the sealed sets hold %d samples, %d were written", samples, w.Samples())
 	}
-	fmt.Fprintf(out, "Quorate: %d samples written at %.0f a second, sealed in %d buckets at %.0f a second, %.2f bytes a sample\n",
+	l.printf("Quorate: %d samples written at %.0f a second, sealed in %d buckets at %.0f a second, %.2f bytes a sample\n",
 		samples, report.Steady.SamplesPerSecond, h.Hours, float64(samples)/time.Since(began).Seconds(), float64(size)/float64(samples))
 	if err := s.stop(); err != nil {
 		return nil, err
@@ -117,12 +116,12 @@ func (h *history) fill(ctx context.Context, l *lab, w *benchmarks.Workload, star
 		return nil, err
 	}
 	rss, err := s.settledRSS(ctx)
-	fmt.Fprintf(out, "Quorate ready after %.1f s with %.0f MB\n", took.Seconds(), mb(rss))
+	l.printf("Quorate ready after %.1f s with %.0f MB\n", took.Seconds(), mb(rss))
 	return s, err
 }
 
 // writeBlocks writes the workload as TSDB blocks of two hours.
-func (h *history) writeBlocks(ctx context.Context, w *benchmarks.Workload, start time.Time, dir string) error {
+func (h *history) writeBlocks(ctx context.Context, w *benchmarks.Workload, dir string) error {
 	span := 2 * time.Hour
 	perBlock := int(span / h.Interval)
 	lsets := make([]labels.Labels, h.Series)
@@ -197,8 +196,8 @@ func (b *blockInTheMaking) flush(ctx context.Context) error {
 }
 
 // compare asks both servers and prints the medians.
-func (h *history) compare(ctx context.Context, quorate, prometheus *server, start, end time.Time, out io.Writer) error {
-	fmt.Fprintf(out, "| range query over %d h, step 5m | first, ms: Quorate / Prometheus | median, ms: Quorate / Prometheus | ratio |\n|---|---|---|---|\n", h.Hours)
+func (h *history) compare(ctx context.Context, l *lab, quorate, prometheus *server, start, end time.Time) error {
+	l.printf("| range query over %d h, step 5m | first, ms: Quorate / Prometheus | median, ms: Quorate / Prometheus | ratio |\n|---|---|---|---|\n", h.Hours)
 	differences := 0
 	for _, q := range questions {
 		var took [2][]float64
@@ -220,22 +219,22 @@ func (h *history) compare(ctx context.Context, quorate, prometheus *server, star
 		}
 		if !equal {
 			differences++
-			fmt.Fprintf(out, "| DIFFERENT ANSWERS: `%s` | | | |\n", q)
+			l.printf("| DIFFERENT ANSWERS: `%s` | | | |\n", q)
 		}
 		first := [2]float64{took[0][0], took[1][0]}
 		slices.Sort(took[0])
 		slices.Sort(took[1])
 		a, b := took[0][len(took[0])/2], took[1][len(took[1])/2]
-		fmt.Fprintf(out, "| `%s` | %.0f / %.0f | %.0f / %.0f | %.2f |\n", q, first[0], first[1], a, b, a/b)
+		l.printf("| `%s` | %.0f / %.0f | %.0f / %.0f | %.2f |\n", q, first[0], first[1], a, b, a/b)
 	}
 	for _, s := range []*server{quorate, prometheus} {
 		peak, err := s.processes().PeakRSS()
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "\n%s: peak RSS %.0f MB", s.name, mb(peak))
+		l.printf("\n%s: peak RSS %.0f MB", s.name, mb(peak))
 	}
-	fmt.Fprintln(out)
+	l.printf("\n")
 	if differences > 0 {
 		return fmt.Errorf("%d of %d queries were answered differently", differences, len(questions))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/quorate/quorate/benchmarks"
@@ -18,12 +17,12 @@ type idle struct {
 	Watch   time.Duration `default:"60s" help:"How long CPU time is watched."`
 }
 
-func (i *idle) run(ctx context.Context, l *lab, out io.Writer) error {
+func (i *idle) run(ctx context.Context, l *lab) error {
 	s, _, err := l.startQuorate(ctx, "multi_tenancy:", "  enabled: true", "buckets:", "  span: 1h", "  late_window: 1h", "  retention: 60d")
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "| state | RSS MB | per thing | idle CPU %% of one core |\n|---|---|---|---|\n")
+	l.printf("| state | RSS MB | per thing | idle CPU %% of one core |\n|---|---|---|---|\n")
 	report := func(state string, before int64, things int) (int64, error) {
 		rss, err := s.settledRSS(ctx)
 		if err != nil {
@@ -37,7 +36,7 @@ func (i *idle) run(ctx context.Context, l *lab, out io.Writer) error {
 		if things > 0 {
 			per = fmt.Sprintf("%.1f KB", float64(rss-before)/float64(things)/1e3)
 		}
-		fmt.Fprintf(out, "| %s | %.1f | %s | %.2f |\n", state, mb(rss), per, 100*share)
+		l.printf("| %s | %.1f | %s | %.2f |\n", state, mb(rss), per, 100*share)
 		return rss, nil
 	}
 	rss, err := report("empty", 0, 0)

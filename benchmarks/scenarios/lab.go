@@ -26,6 +26,16 @@ type lab struct {
 	dir     string
 	port    int
 	running []*server
+
+	out      io.Writer
+	printing error // the first that out answered
+}
+
+// printf prints a part of the report.
+func (l *lab) printf(format string, args ...any) {
+	if _, err := fmt.Fprintf(l.out, format, args...); l.printing == nil {
+		l.printing = err
+	}
 }
 
 // close kills what still runs and removes the directory.
@@ -80,7 +90,7 @@ func (l *lab) start(ctx context.Context, s *server, binary string, args ...strin
 		return nil, 0, err
 	}
 	defer log.Close()
-	s.command = exec.Command(binary, args...)
+	s.command = exec.CommandContext(ctx, binary, args...)
 	s.command.Stdout, s.command.Stderr = log, log
 	began := time.Now()
 	if err := s.command.Start(); err != nil {

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,7 +44,7 @@ func main() {
 
 // scenario is one of the commands.
 type scenario interface {
-	run(ctx context.Context, l *lab, out io.Writer) error
+	run(ctx context.Context, l *lab) error
 }
 
 func (cl *commandLine) run(ctx context.Context, parsed *kong.Context, out io.Writer) error {
@@ -52,7 +53,7 @@ func (cl *commandLine) run(ctx context.Context, parsed *kong.Context, out io.Wri
 	if err != nil {
 		return err
 	}
-	l := &lab{quorate: cl.Quorate, dir: dir, port: cl.Port}
+	l := &lab{quorate: cl.Quorate, dir: dir, port: cl.Port, out: out}
 	defer l.close()
-	return all[parsed.Command()].run(ctx, l, out)
+	return errors.Join(all[parsed.Command()].run(ctx, l), l.printing)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/quorate/quorate/benchmarks"
@@ -17,7 +16,7 @@ type restart struct {
 	Rounds int `default:"10" help:"Samples per series."`
 }
 
-func (r *restart) run(ctx context.Context, l *lab, out io.Writer) error {
+func (r *restart) run(ctx context.Context, l *lab) error {
 	s, _, err := l.startQuorate(ctx)
 	if err != nil {
 		return err
@@ -37,8 +36,8 @@ func (r *restart) run(ctx context.Context, l *lab, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d series x %d rounds written and read back; RSS %.0f MB, peak %.0f MB\n\n", r.Series, r.Rounds, mb(rss), mb(report.PeakRSSBytes))
-	fmt.Fprintf(out, "| before the start | ready after s | server CPU s | samples/s | samples/CPU s | RSS MB |\n|---|---|---|---|---|---|\n")
+	l.printf("%d series x %d rounds written and read back; RSS %.0f MB, peak %.0f MB\n\n", r.Series, r.Rounds, mb(rss), mb(report.PeakRSSBytes))
+	l.printf("| before the start | ready after s | server CPU s | samples/s | samples/CPU s | RSS MB |\n|---|---|---|---|---|---|\n")
 	for _, how := range []string{"kill -9", "kill -9 again", "SIGTERM", "flush and kill -9"} {
 		switch how {
 		case "SIGTERM":
@@ -64,7 +63,7 @@ func (r *restart) run(ctx context.Context, l *lab, out io.Writer) error {
 			return err
 		}
 		n := float64(w.Samples())
-		fmt.Fprintf(out, "| %s | %.2f | %.2f | %.0f | %.0f | %.0f |\n", how, took.Seconds(), cpu.Seconds(), n/took.Seconds(), n/cpu.Seconds(), mb(rss))
+		l.printf("| %s | %.2f | %.2f | %.0f | %.0f | %.0f |\n", how, took.Seconds(), cpu.Seconds(), n/took.Seconds(), n/cpu.Seconds(), mb(rss))
 	}
 	found, err := s.query(ctx, fmt.Sprintf("sum(count_over_time({__name__=~\"http_requests_total|build_info\"}[%ds]))", int(w.End().Sub(start).Seconds())+1), w.End(), nil)
 	if err != nil {
@@ -73,7 +72,7 @@ func (r *restart) run(ctx context.Context, l *lab, out io.Writer) error {
 	if want := float64(r.Series / 50 * 2 * r.Rounds); found != want {
 		return fmt.Errorf("two of fifty metrics have %g samples after the restarts, want %g", found, want)
 	}
-	fmt.Fprintf(out, "\nread back after the last start: %.0f samples of two metrics, none missing\n", found)
+	l.printf("\nread back after the last start: %.0f samples of two metrics, none missing\n", found)
 	return s.stop()
 }
 

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/quorate/quorate/benchmarks"
@@ -17,7 +15,7 @@ type rollover struct {
 	Span     time.Duration `default:"10m" help:"The length of a bucket. The run lasts about half of it."`
 }
 
-func (r *rollover) run(ctx context.Context, l *lab, out io.Writer) error {
+func (r *rollover) run(ctx context.Context, l *lab) error {
 	s, _, err := l.startQuorate(ctx, "buckets:", "  span: "+r.Span.String(), "  late_window: "+r.Span.String())
 	if err != nil {
 		return err
@@ -49,17 +47,17 @@ func (r *rollover) run(ctx context.Context, l *lab, out io.Writer) error {
 	if err != nil {
 		return errors.Join(err, s.explain())
 	}
-	fmt.Fprintf(out, "%d series every %s, %.0f samples/s, buckets of %s; the minutes about %s\n\n", r.Series, r.Interval, float64(r.Series)/r.Interval.Seconds(), r.Span, border.UTC().Format(time.RFC3339))
-	fmt.Fprintf(out, "| minute | requests | p50/p90/p99/max ms |\n|---|---|---|\n")
+	l.printf("%d series every %s, %.0f samples/s, buckets of %s; the minutes about %s\n\n", r.Series, r.Interval, float64(r.Series)/r.Interval.Seconds(), r.Span, border.UTC().Format(time.RFC3339))
+	l.printf("| minute | requests | p50/p90/p99/max ms |\n|---|---|---|\n")
 	a := report.Steady.Around
 	for _, m := range []struct {
 		name string
 		benchmarks.MinuteOf
 	}{{"before", a.Before}, {"after", a.After}} {
 		p := m.LatencyMillis
-		fmt.Fprintf(out, "| %s | %d | %.1f/%.1f/%.1f/%.1f |\n", m.name, m.Requests, p.P50, p.P90, p.P99, p.Max)
+		l.printf("| %s | %d | %.1f/%.1f/%.1f/%.1f |\n", m.name, m.Requests, p.P50, p.P90, p.P99, p.Max)
 	}
-	fmt.Fprintf(out, "\np99 after / before: %.2f; failed requests: %d; %d of %d samples read back\n",
+	l.printf("\np99 after / before: %.2f; failed requests: %d; %d of %d samples read back\n",
 		a.After.LatencyMillis.P99/a.Before.LatencyMillis.P99, report.Errors(), report.ReadBack, report.Acknowledged())
 	return s.stop()
 }
