@@ -74,11 +74,10 @@ func (c *Chunk) Check() error {
 }
 
 // AppendTo appends the chunk's samples to dst. The error wraps ErrDamaged.
+// Callers that have many chunks use a Decoder.
 func (c *Chunk) AppendTo(dst []Sample) ([]Sample, error) {
-	if c.Kind == Floats {
-		return c.appendFloats(dst)
-	}
-	return c.appendHistograms(dst)
+	var d Decoder
+	return d.AppendTo(dst, c)
 }
 
 // Iterator walks the chunk's samples, using it again if it fits. What is wrong

@@ -2,147 +2,159 @@ package chunk
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
+	"slices"
 
-	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/quorate/quorate/internal/cursor"
 )
 
-// Encoder encodes runs of floats and keeps its scratch space. It is not safe
-// for concurrent use.
-type Encoder struct {
-	times, starts, values []byte
+// What the numbers of a column of values are, in the upper half of its head
+// byte: up to maxScale the values times 10 to this power.
+const (
+	headShift     = 4
+	headMantissas = 14 // the bits of the values, in the order of the values
+	headNone      = 15 // there are no numbers: all values are rare
+)
+
+// valueEncoder encodes columns of values and keeps its scratch space.
+type valueEncoder struct {
+	scaler
+	intEncoder
+	rareBytes []byte
+	other     []byte
 }
 
-// Floats encodes 1 to MaxRows floats, ascending in time; starts is nil when
-// all start timestamps are 0. The chunk's bytes are valid until the next call.
-func (e *Encoder) Floats(times, starts []int64, values []float64) Chunk {
-	n := len(times)
-	c := Chunk{Kind: Floats, Rows: n, MinTime: times[0], MaxTime: times[n-1]}
-	e.times = appendInts(e.times[:0], times)
-	c.Times = e.times
-	if starts != nil {
-		e.starts = appendInts(e.starts[:0], starts)
-		c.Starts = e.starts
+// append appends the column of at least one value.
+func (e *valueEncoder) append(dst []byte, values []float64) []byte {
+	if isConstant(values) {
+		return e.appendConstant(dst, values)
 	}
-	e.values = e.values[:0]
-	for _, v := range values {
-		e.values = binary.LittleEndian.AppendUint64(e.values, math.Float64bits(v))
+	if e.integers(values) {
+		return e.intEncoder.append(dst, 0, e.numbers, nil, appendNumber)
 	}
-	c.Values = e.values
-	return c
-}
-
-func appendInts(dst []byte, ints []int64) []byte {
-	for _, v := range ints {
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(v))
+	scale, ok := e.decimals(values)
+	if !ok {
+		return e.appendMantissas(dst, values)
+	}
+	from := len(dst)
+	dst = e.appendNumbers(dst, byte(scale))
+	if scale < 9 && e.rare.raw*32 < len(values) {
+		return dst
+	}
+	// Hardly decimals: the bits may be shorter.
+	e.other = e.appendMantissas(e.other[:0], values)
+	if len(e.other) < len(dst)-from {
+		dst = append(dst[:from], e.other...)
 	}
 	return dst
 }
 
-// decoded is a chunk of floats, decoded.
-type decoded struct {
-	times, starts []int64 // starts is empty when all are 0
-	values        []float64
-}
-
-func (d *decoded) decode(c *Chunk) error {
-	d.times, d.starts, d.values = d.times[:0], d.starts[:0], d.values[:0]
-	if err := c.Check(); err != nil {
-		return err
-	}
-	if len(c.Times) != 8*c.Rows || len(c.Values) != 8*c.Rows || len(c.Starts) != 0 && len(c.Starts) != 8*c.Rows {
-		return fmt.Errorf("%w: columns of %d, %d and %d bytes for %d rows", ErrDamaged, len(c.Times), len(c.Starts), len(c.Values), c.Rows)
-	}
-	for i := range c.Rows {
-		d.times = append(d.times, int64(binary.LittleEndian.Uint64(c.Times[8*i:])))
-		d.values = append(d.values, math.Float64frombits(binary.LittleEndian.Uint64(c.Values[8*i:])))
-		if len(c.Starts) > 0 {
-			d.starts = append(d.starts, int64(binary.LittleEndian.Uint64(c.Starts[8*i:])))
+func isConstant(values []float64) bool {
+	first := math.Float64bits(values[0])
+	for _, v := range values[1:] {
+		if math.Float64bits(v) != first {
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
-func (c *Chunk) appendFloats(dst []Sample) ([]Sample, error) {
-	var d decoded
-	if err := d.decode(c); err != nil {
+func (e *valueEncoder) appendConstant(dst []byte, values []float64) []byte {
+	v := values[0]
+	if isSpecial(v) {
+		e.rare.reset()
+		for i := range values {
+			e.rare.add(i, v)
+		}
+		e.numbers = e.numbers[:0]
+		return e.appendNumbers(dst, headNone)
+	}
+	if scale, ok := scaleOf(v, -1); ok {
+		n, _ := toInteger(v)
+		if scale > 0 {
+			n, _ = scaled(v, scale)
+		}
+		return appendNumber(append(dst, byte(scale)<<headShift|byte(constant)), n)
+	}
+	return appendBits(append(dst, headMantissas<<headShift|byte(constant)), orderedBits(v))
+}
+
+func (e *valueEncoder) appendMantissas(dst []byte, values []float64) []byte {
+	e.mantissas(values)
+	return e.appendNumbers(dst, headMantissas)
+}
+
+// appendNumbers appends the column of what was scaled.
+func (e *valueEncoder) appendNumbers(dst []byte, kind byte) []byte {
+	head, rare := kind<<headShift, []byte(nil)
+	if e.rare.values > 0 {
+		head |= headRare
+		e.rareBytes = e.rare.append(e.rareBytes[:0])
+		rare = e.rareBytes
+	}
+	if len(e.numbers) == 0 {
+		return append(append(dst, headNone<<headShift|headRare), rare...)
+	}
+	first := appendNumber
+	if kind == headMantissas {
+		first = appendBits
+	}
+	return e.intEncoder.append(dst, head, e.numbers, rare, first)
+}
+
+func appendNumber(dst []byte, n int64) []byte { return binary.AppendVarint(dst, n) }
+
+func appendBits(dst []byte, n int64) []byte {
+	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(fromOrderedBits(n)))
+}
+
+// valueDecoder decodes columns of values and keeps its scratch space.
+type valueDecoder struct {
+	numbers []int64
+	rare    rareList
+}
+
+// append appends the n values of a column.
+func (d *valueDecoder) append(dst []float64, column []byte, n int) ([]float64, error) {
+	c := cursor.Cursor{B: column}
+	head := c.U8()
+	d.rare.reset()
+	if head&headRare != 0 {
+		d.rare.read(&c, n)
+	}
+	kind, m := head>>headShift, n-d.rare.values
+	if c.Bad || (m == 0) != (kind == headNone) {
+		c.Fail()
+		return nil, c.Finish(ErrDamaged, "column of values")
+	}
+	from := len(dst)
+	dst = slices.Grow(dst, n)[:from+n]
+	values := dst[from:]
+	if m > 0 {
+		var first int64
+		if kind == headMantissas {
+			first = orderedBits(c.Float())
+		} else {
+			first = c.Varint()
+		}
+		d.numbers = slices.Grow(d.numbers[:0], m)[:m]
+		p := readProgression(&c, head, first, d.numbers)
+		if c.Bad {
+			m = 0
+		} else if kind == headMantissas {
+			p.ints(d.numbers)
+			for i, v := range d.numbers {
+				values[i] = fromOrderedBits(v)
+			}
+		} else {
+			p.floats(values[:m], d.numbers, powersOfTen[kind])
+		}
+	}
+	if err := c.Finish(ErrDamaged, "column of values"); err != nil {
 		return nil, err
 	}
-	for i, t := range d.times {
-		s := Sample{T: t, V: d.values[i]}
-		if len(d.starts) > 0 {
-			s.ST = d.starts[i]
-		}
-		dst = append(dst, s)
+	if d.rare.values > 0 {
+		d.rare.spread(values)
 	}
 	return dst, nil
-}
-
-// floatIterator walks the floats of a chunk.
-type floatIterator struct {
-	decoded
-	at  int
-	err error
-}
-
-func (c *Chunk) floatIterator(it chunkenc.Iterator) chunkenc.Iterator {
-	f, ok := it.(*floatIterator)
-	if !ok {
-		f = new(floatIterator)
-	}
-	f.at = -1
-	f.err = f.decode(c)
-	if f.err != nil {
-		f.times = f.times[:0]
-	}
-	return f
-}
-
-// Next moves to the next sample.
-func (it *floatIterator) Next() chunkenc.ValueType {
-	if it.at+1 >= len(it.times) {
-		it.at = len(it.times)
-		return chunkenc.ValNone
-	}
-	it.at++
-	return chunkenc.ValFloat
-}
-
-// Seek moves to the first sample at or after t, never back.
-func (it *floatIterator) Seek(t int64) chunkenc.ValueType { //nolint:govet // chunkenc.Iterator, not io.Seeker
-	it.at = max(it.at, 0)
-	for it.at < len(it.times) && it.times[it.at] < t {
-		it.at++
-	}
-	if it.at >= len(it.times) {
-		return chunkenc.ValNone
-	}
-	return chunkenc.ValFloat
-}
-
-// At returns the current sample.
-func (it *floatIterator) At() (int64, float64) { return it.times[it.at], it.values[it.at] }
-
-// AtT returns the current timestamp.
-func (it *floatIterator) AtT() int64 { return it.times[it.at] }
-
-// AtST returns the current start timestamp.
-func (it *floatIterator) AtST() int64 {
-	if len(it.starts) == 0 {
-		return 0
-	}
-	return it.starts[it.at]
-}
-
-// Err returns what was wrong with the chunk.
-func (it *floatIterator) Err() error { return it.err }
-
-// AtHistogram is never called: Next returns floats only.
-func (*floatIterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) { return 0, nil }
-
-// AtFloatHistogram is never called: Next returns floats only.
-func (*floatIterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	return 0, nil
 }

@@ -121,69 +121,6 @@ func (o *Open) isFull() bool {
 	return n >= maxHistogramRows || n >= minHistogramRows && len(o.chunk.Bytes()) >= targetHistogramBytes
 }
 
-func (c *Chunk) histogramIterator(it chunkenc.Iterator) chunkenc.Iterator {
-	if err := c.Check(); err != nil {
-		return failedIterator{Iterator: chunkenc.NewNopIterator(), err: err}
-	}
-	chunk, err := chunkenc.FromData(c.Kind.encoding(), c.Values)
-	if err != nil {
-		return failedIterator{Iterator: chunkenc.NewNopIterator(), err: err}
-	}
-	return chunk.Iterator(it)
-}
-
-// failedIterator has no samples and an error.
-type failedIterator struct {
-	chunkenc.Iterator
-	err error
-}
-
-// Err returns why there are no samples.
-func (it failedIterator) Err() error { return it.err }
-
-func (c *Chunk) appendHistograms(dst []Sample) ([]Sample, error) {
-	if err := c.Check(); err != nil {
-		return nil, err
-	}
-	chunk, err := chunkenc.FromData(c.Kind.encoding(), c.Values)
-	if err != nil {
-		return nil, err
-	}
-	it := chunk.Iterator(nil)
-	first := true
-	for vt := it.Next(); vt != chunkenc.ValNone; vt = it.Next() {
-		s := Sample{ST: it.AtST()}
-		switch vt {
-		case chunkenc.ValHistogram:
-			s.T, s.H = it.AtHistogram(nil)
-			if first && opensWithReset(chunk) {
-				s.H.CounterResetHint = histogram.CounterReset
-			}
-		case chunkenc.ValFloatHistogram:
-			s.T, s.FH = it.AtFloatHistogram(nil)
-			if first && opensWithReset(chunk) {
-				s.FH.CounterResetHint = histogram.CounterReset
-			}
-		default:
-			return nil, fmt.Errorf("%w: value type %v", ErrDamaged, vt)
-		}
-		first = false
-		dst = append(dst, s)
-	}
-	return dst, it.Err()
-}
-
-// opensWithReset tells whether the chunk's first sample is known to be a
-// counter reset. Iterators give that as "unknown", since the samples before it
-// may be gone; but when samples are encoded anew it must go on beginning a
-// chunk, or a reset that only its sender knew of would be read as "no reset".
-func opensWithReset(c chunkenc.Chunk) bool {
-	h, ok := c.(interface {
-		GetCounterResetHeader() chunkenc.CounterResetHeader
-	})
-	return ok && h.GetCounterResetHeader() == chunkenc.CounterReset
-}
-
 var errHistogramShape = errors.New("spans and buckets of a histogram disagree")
 
 // CheckHistogram checks as much of a sample's histogram as keeps the codec and
