@@ -72,7 +72,7 @@ func (c CreatePolicy) apply(s *state, _ uint64) any {
 		return refuse(ReasonLimit, "policy %q would be one more than the %d there may be", c.Policy.Name, MaxPolicies)
 	}
 	s.last.policy++
-	p := &Policy{PolicySpec: c.Policy, ID: quorate.PolicyID(s.last.policy)}
+	p := &Policy{PolicySpec: c.Policy, ID: quorate.PolicyID(s.last.policy), Horizon: NoHorizon}
 	s.putPolicy(p)
 	return PolicyResult{Index: s.index, Policy: p.ID, Created: true}
 }
@@ -89,7 +89,7 @@ func (c AlterPolicy) apply(s *state, _ uint64) any {
 		return refuse(ReasonInvalid, "policy %q cannot be renamed to %q", p.Name, c.Policy.Name)
 	}
 	if !p.PolicySpec.equal(c.Policy) {
-		s.putPolicy(&Policy{PolicySpec: c.Policy, ID: p.ID})
+		s.putPolicy(&Policy{PolicySpec: c.Policy, ID: p.ID, Horizon: p.Horizon})
 	}
 	return PolicyResult{Index: s.index, Policy: p.ID}
 }

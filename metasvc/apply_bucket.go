@@ -13,6 +13,9 @@ func (c PlanBucket) apply(s *state, _ uint64) any {
 	if c.Range.Start >= c.Range.End {
 		return refuse(ReasonInvalid, "bucket %v of policy %d does not start before it ends", c.Range, c.Policy)
 	}
+	if horizon := s.policies[c.Policy].Horizon; c.Range.Start < horizon { // PROTOCOL 15
+		return refuse(ReasonInvalid, "bucket %v of policy %d lies before %s, where retention has dropped everything", c.Range, c.Policy, quorate.FormatTime(horizon))
+	}
 	for _, b := range s.bucketsOf[c.Policy] {
 		if b.Range.Start == c.Range.Start { // PROTOCOL 10: planned already
 			return PlanBucketResult{Index: s.index, Bucket: b.ID, Sets: b.SetIDs}
@@ -34,22 +37,11 @@ func (c PlanBucket) apply(s *state, _ uint64) any {
 		OnDemand:    c.OnDemand,
 		Pending:     c.Pending,
 		SetIDs:      make([]quorate.ReplicaSetID, len(c.Placement)),
-		Planned:     s.index,
+		OverlayIDs:  make([]quorate.ReplicaSetID, len(c.Placement)),
+		Announced:   s.index,
 	}
 	for shard, nodes := range c.Placement {
-		s.last.set++
-		set := &ReplicaSet{
-			ID:      quorate.ReplicaSetID(s.last.set),
-			Bucket:  bucket.ID,
-			Shard:   shard,
-			State:   ReplicaSetForming,
-			Bounds:  quorate.Bounds{Version: 1, Range: c.Range, State: quorate.SetOpen},
-			Members: make([]Member, len(nodes)),
-		}
-		for i, node := range nodes {
-			s.last.replica++
-			set.Members[i] = Member{Node: node, Replica: quorate.ReplicaID(s.last.replica)}
-		}
+		set := s.mintSet(bucket.ID, shard, c.Range, nodes)
 		bucket.SetIDs[shard] = set.ID
 		s.putSet(set)
 	}
@@ -90,7 +82,7 @@ func (c ReportFormed) apply(s *state, _ uint64) any {
 	if set == nil {
 		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
 	}
-	if !slices.ContainsFunc(set.Members, func(m Member) bool { return m.Replica == c.Replica }) {
+	if !set.HasMember(c.Replica) {
 		return refuse(ReasonNotFound, "replica %d is not a member of set %d", c.Replica, c.Set)
 	}
 	bucket := s.buckets[set.Bucket]
@@ -98,8 +90,11 @@ func (c ReportFormed) apply(s *state, _ uint64) any {
 	if !reported {
 		formed := *set
 		formed.Formed = slices.Insert(slices.Clone(set.Formed), at, c.Replica)
-		if len(formed.Formed) > len(formed.Members)/2 { // PROTOCOL 2: a majority
+		if set.State == ReplicaSetForming && len(formed.Formed) > len(formed.Members)/2 { // PROTOCOL 2: a majority
 			formed.State = ReplicaSetOpen
+			if formed.Pending {
+				formed.Announced = s.index
+			}
 		}
 		set = &formed
 		s.putSet(set)
@@ -113,7 +108,7 @@ func (c EffectBucket) apply(s *state, _ uint64) any {
 	if bucket == nil {
 		return refuse(ReasonNotFound, "bucket %d does not exist", c.Bucket)
 	}
-	if bucket.Pending {
+	if bucket.Pending && bucket.State == BucketPlanned {
 		effective := *bucket
 		effective.Pending = false
 		bucket = &effective

@@ -3,16 +3,16 @@ package metasvc
 import "bytes"
 
 // Intents are kept in their set's record, which is why there is at most one
-// per set (PROTOCOL 4). What a confirmed intent of each kind changes in the
-// map comes with the command version that brings that kind's executor; until
-// then Done alone records it.
+// per set (PROTOCOL 4). A seal is confirmed by its verdict (apply_seal.go). What
+// a confirmed intent of another kind changes in the map comes with the command
+// version that brings that kind's executor; until then Done alone records it.
 
 func (c BeginIntent) apply(s *state, term uint64) any {
 	set := s.sets[c.Set]
 	if set == nil {
 		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
 	}
-	if c.Kind < IntentMembers || c.Kind > IntentDrop {
+	if !c.Kind.known() {
 		return refuse(ReasonInvalid, "set %d: intent kind %d is unknown", c.Set, c.Kind)
 	}
 	if len(c.Payload) > maxIntentPayload {
@@ -29,11 +29,35 @@ func (c BeginIntent) apply(s *state, term uint64) any {
 		}
 		return refuse(ReasonBusy, "set %d has intent %d (%s) under way", c.Set, i.ID, i.Kind)
 	}
+	if set.State == ReplicaSetDropping || s.buckets[set.Bucket].State == BucketDropping {
+		return refuse(ReasonOutdated, "set %d is dropped", c.Set)
+	}
+	if c.Kind != IntentSeal && set.State == ReplicaSetSealed {
+		return refuse(ReasonOutdated, "set %d is sealed: it has no log any more", c.Set)
+	}
+	if c.Kind == IntentSeal {
+		if r := s.checkSeal(set, c.Payload); r != nil {
+			return r
+		}
+	}
+	if held := s.intentBytes(); held+len(c.Payload) > maxIntentBytes {
+		return refuse(ReasonBusy, "set %d: %d bytes of intents are under way, and %d more are over the limit of %d", c.Set, held, len(c.Payload), maxIntentBytes)
+	}
 	s.last.intent++
 	begun := *set
 	begun.Intent = &Intent{ID: IntentID(s.last.intent), Kind: c.Kind, Term: c.Term, Payload: c.Payload}
 	s.putSet(&begun)
 	return IntentResult{Index: s.index, Intent: begun.Intent.ID}
+}
+
+// intentBytes is the size of the payloads of all intents under way.
+func (s *state) intentBytes() (n int) {
+	for _, set := range s.sets {
+		if set.Intent != nil {
+			n += len(set.Intent.Payload)
+		}
+	}
+	return n
 }
 
 func (c ConfirmIntent) apply(s *state, _ uint64) any {
@@ -53,6 +77,9 @@ func (c ConfirmIntent) apply(s *state, _ uint64) any {
 	if set.Intent == nil || set.Intent.ID != c.Intent {
 		return refuse(ReasonOutdated, "set %d: intent %d is not under way", c.Set, c.Intent)
 	}
+	if set.Sealing() != nil {
+		return refuse(ReasonInvalid, "set %d: a seal is confirmed by the reports of its replicas", c.Set)
+	}
 	confirmed := *set
 	confirmed.Intent = nil
 	confirmed.Done = &Confirmation{ID: c.Intent, Kind: set.Intent.Kind, LogIndex: c.LogIndex}
@@ -67,6 +94,9 @@ func (c CancelIntent) apply(s *state, _ uint64) any {
 	}
 	if set.Intent == nil || set.Intent.ID != c.Intent {
 		return refuse(ReasonOutdated, "set %d: intent %d is not under way", c.Set, c.Intent)
+	}
+	if set.Sealing() != nil {
+		return refuse(ReasonInvalid, "set %d: a seal cannot be given up, its entry may stand in the set's log", c.Set)
 	}
 	cancelled := *set
 	cancelled.Intent = nil

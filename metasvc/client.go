@@ -74,7 +74,7 @@ func OpenClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 		lease:   newLease(cfg.Now),
 		tenants: newTenantCache(cfg.TenantCacheBytes),
 	}
-	if c.metrics, err = newClientMetrics(cfg.Registerer, c.MapCurrent); err != nil {
+	if c.metrics, err = newClientMetrics(cfg.Registerer, c.MapCurrent, c.Map); err != nil {
 		return nil, fmt.Errorf("metadata client metrics: %w", err)
 	}
 	if c.started, err = c.load(); err != nil {

@@ -2,6 +2,7 @@ package metasvc
 
 import (
 	"context"
+	"time"
 
 	"github.com/quorate/quorate"
 )
@@ -137,4 +138,21 @@ func (c *Client) Tenants() (list []Tenant) {
 	}
 	c.machine.read(add)
 	return list
+}
+
+// SetTenantRetention sets how old a tenant's samples may be where that is less
+// than its policy's retention; 0 leaves it to the policy. One that is longer
+// than the policy's is kept and has no effect. The error is of kind Invalid for
+// less than 1 ms or more than MaxRetention, NotFound for an unknown tenant,
+// else Unavailable.
+func (c *Client) SetTenantRetention(ctx context.Context, tenant quorate.TenantID, retention time.Duration) error {
+	if retention < 0 || retention%time.Millisecond != 0 {
+		return quorate.Errorf(quorate.Invalid, "tenant %d: retention %v is not a whole number of milliseconds from 0", tenant, retention)
+	}
+	set, err := propose[TenantResult](ctx, c.cfg.Leader, SetTenantRetention{Tenant: tenant, Retention: retention})
+	if err != nil {
+		return err
+	}
+	_, err = c.awaitVersion(ctx, set.Index)
+	return err
 }

@@ -337,7 +337,7 @@ func TestALeaseNeedsAMapAsNewAsTheConfirmation(t *testing.T) {
 	leader := newCluster(t)
 	// A client whose watch stands still, and so its map.
 	c := &Client{cfg: ClientConfig{Leader: leader, Now: time.Now}, machine: leader.machine, logger: slog.New(slog.DiscardHandler), lease: newLease(time.Now)}
-	c.metrics, _ = newClientMetrics(nil, c.MapCurrent)
+	c.metrics, _ = newClientMetrics(nil, c.MapCurrent, c.Map)
 	c.current.Store(newMap())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()

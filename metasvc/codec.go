@@ -36,6 +36,23 @@ func appendList[T any](dst []byte, list []T, appendOne func([]byte, T) []byte) [
 	return dst
 }
 
+// appendOptional appends whether there is a value, and the value.
+func appendOptional[T any](dst []byte, v *T, appendOne func([]byte, *T) []byte) []byte {
+	dst = appendBool(dst, v != nil)
+	if v != nil {
+		dst = appendOne(dst, v)
+	}
+	return dst
+}
+
+// readOptional reads what appendOptional appended.
+func readOptional[T any](r *reader, readOne func(*reader) *T) *T {
+	if !r.bool() {
+		return nil
+	}
+	return readOne(r)
+}
+
 // reader is a cursor over encoded metadata, which refuses all but the shortest
 // form of a number.
 type reader struct{ cursor.Cursor }

@@ -11,27 +11,38 @@ import (
 // CommandType numbers the commands in their encoding. Numbers are never reused.
 type CommandType uint8
 
-// The commands of format version 1.
+// The commands of format version 2.
 const (
-	TypeBootstrap     CommandType = 1
-	TypeAdmitNode     CommandType = 2
-	TypeCreatePolicy  CommandType = 3
-	TypeAlterPolicy   CommandType = 4
-	TypeCreateTenant  CommandType = 5
-	TypeMoveTenant    CommandType = 6
-	TypeDeleteTenant  CommandType = 7
-	TypePlanBucket    CommandType = 8
-	TypeReportFormed  CommandType = 9
-	TypeEffectBucket  CommandType = 10
-	TypeBeginIntent   CommandType = 11
-	TypeConfirmIntent CommandType = 12
-	TypeCancelIntent  CommandType = 13
+	TypeBootstrap          CommandType = 1
+	TypeAdmitNode          CommandType = 2
+	TypeCreatePolicy       CommandType = 3
+	TypeAlterPolicy        CommandType = 4
+	TypeCreateTenant       CommandType = 5
+	TypeMoveTenant         CommandType = 6
+	TypeDeleteTenant       CommandType = 7
+	TypePlanBucket         CommandType = 8
+	TypeReportFormed       CommandType = 9
+	TypeEffectBucket       CommandType = 10
+	TypeBeginIntent        CommandType = 11
+	TypeConfirmIntent      CommandType = 12
+	TypeCancelIntent       CommandType = 13
+	TypeRequestSeal        CommandType = 14
+	TypeReportSeal         CommandType = 15
+	TypeJudgeSeal          CommandType = 16
+	TypePlanOverlay        CommandType = 17
+	TypeEffectSet          CommandType = 18
+	TypeCreateDelete       CommandType = 19
+	TypeEffectDelete       CommandType = 20
+	TypeBeginDrop          CommandType = 21
+	TypeEffectDrop         CommandType = 22
+	TypeReportDropped      CommandType = 23
+	TypeSetTenantRetention CommandType = 24
 )
 
 // commandVersion is the version of all commands' bodies and of what Apply
-// makes of them. A new version of either is proposed only after every member
+// makes of them. Version 1 knew nothing of sealing; no release wrote it. A new version of either is proposed only after every member
 // is known to support it (PROTOCOL 22).
-const commandVersion = 1
+const commandVersion = 2
 
 // Command is one change of the metadata, as a proposer puts it into the log.
 // Whatever Apply must not find out by itself (the time, the placement) is
@@ -251,8 +262,9 @@ func readCommand(t CommandType, r *reader) Command {
 		return ConfirmIntent{Set: quorate.ReplicaSetID(r.Uvarint()), Intent: IntentID(r.Uvarint()), LogIndex: r.Uvarint()}
 	case TypeCancelIntent:
 		return CancelIntent{Set: quorate.ReplicaSetID(r.Uvarint()), Intent: IntentID(r.Uvarint())}
+	default:
+		return readLifeCommand(t, r)
 	}
-	return nil
 }
 
 func (c Bootstrap) appendBody(dst []byte) []byte {
@@ -353,6 +365,28 @@ func (t CommandType) String() string {
 		return "confirm_intent"
 	case TypeCancelIntent:
 		return "cancel_intent"
+	case TypeRequestSeal:
+		return "request_seal"
+	case TypeReportSeal:
+		return "report_seal"
+	case TypeJudgeSeal:
+		return "judge_seal"
+	case TypePlanOverlay:
+		return "plan_overlay"
+	case TypeEffectSet:
+		return "effect_set"
+	case TypeCreateDelete:
+		return "create_delete"
+	case TypeEffectDelete:
+		return "effect_delete"
+	case TypeBeginDrop:
+		return "begin_drop"
+	case TypeEffectDrop:
+		return "effect_drop"
+	case TypeReportDropped:
+		return "report_dropped"
+	case TypeSetTenantRetention:
+		return "set_tenant_retention"
 	}
 	return fmt.Sprintf("CommandType(%d)", uint8(t))
 }

@@ -52,8 +52,12 @@ type ClientConfig struct {
 	// MaxOnDemandBuckets is up to how many buckets of old time EnsureBucket
 	// has made at its request. 0 means 64.
 	MaxOnDemandBuckets int
-	// FormTimeout is how long EnsureBucket waits for a bucket to open, at
-	// most. 0 means 5 s.
+	// MaxOverlays is up to how many sets of late samples over sealed ones,
+	// which are not sealed themselves, EnsureOverlay has made at its request.
+	// Tenants share a set, so they share the budget. 0 means 64.
+	MaxOverlays int
+	// FormTimeout is how long EnsureBucket and EnsureOverlay wait for what they
+	// ensure, at most. 0 means 5 s.
 	FormTimeout time.Duration
 	// PersistEvery is the shortest time between two writes of the map file. 0
 	// means 1 s.
@@ -73,6 +77,7 @@ func (cfg ClientConfig) withDefaults() (ClientConfig, error) {
 	setDefault(&cfg.DefaultPolicy, DefaultPolicyName)
 	setDefault(&cfg.MaxTenants, 100_000)
 	setDefault(&cfg.MaxOnDemandBuckets, 64)
+	setDefault(&cfg.MaxOverlays, 64)
 	setDefault(&cfg.FormTimeout, 5*time.Second)
 	setDefault(&cfg.PersistEvery, time.Second)
 	if cfg.Now == nil {
@@ -107,6 +112,11 @@ type ControllerConfig struct {
 	// Heartbeats returns the last heartbeat of each other node, as this node
 	// received them. Nil means that there are none.
 	Heartbeats func() []Heartbeat
+	// Progress returns, of each set that somebody leads, the index in its log
+	// of the last entry that stored a sample. Old buckets and overlays are
+	// sealed when theirs has stood still; of a set that is missing it is not
+	// known whether it has. Nil reports none.
+	Progress func() map[quorate.ReplicaSetID]uint64
 	// Now is the clock. Its readings carry monotonic time. Nil means time.Now.
 	Now func() time.Time
 	// Logger takes the controller's log. Nil discards it.
@@ -128,6 +138,9 @@ func (cfg ControllerConfig) withDefaults() (ControllerConfig, error) {
 	}
 	if cfg.Heartbeats == nil {
 		cfg.Heartbeats = func() []Heartbeat { return nil }
+	}
+	if cfg.Progress == nil {
+		cfg.Progress = func() map[quorate.ReplicaSetID]uint64 { return nil }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -64,6 +64,7 @@ type Controller struct {
 	cfg     ControllerConfig
 	metrics *controllerMetrics
 	loops   []loop
+	quiet   quietSets
 
 	// leadingTerm and leadingSince belong to Run.
 	leadingTerm  uint64
@@ -128,6 +129,7 @@ func (c *Controller) pass(ctx context.Context) error {
 	term, leading := c.cfg.Leadership()
 	if !leading {
 		c.leadingTerm = 0
+		c.quiet.forget()
 		c.metrics.leading.Set(0)
 		return errNotLeading
 	}
@@ -136,6 +138,7 @@ func (c *Controller) pass(ctx context.Context) error {
 		c.leadingTerm, c.leadingSince = term, now
 		c.cfg.Logger.Info("metadata controller leads", "term", term)
 	}
+	c.quiet.observe(term, now, c.cfg.Progress())
 	c.metrics.leading.Set(1)
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
@@ -178,12 +181,20 @@ func (c *Controller) mayAct() error {
 	return nil
 }
 
+// view is what the loops of this pass decide on.
+func (c *Controller) view(s *state, now time.Time) view {
+	return view{
+		state: s, now: now, self: c.cfg.Node.ID, beats: c.cfg.Heartbeats(),
+		term: c.leadingTerm, leadingSince: c.leadingSince, quiet: c.quiet.since(),
+	}
+}
+
 // run plans and commits what a loop wants until it wants nothing more.
 func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed uint64, err error) {
 	for range maxRounds {
 		var actions []Action
 		c.cfg.StateMachine.read(func(s *state) {
-			actions, err = l.plan(view{state: s, now: now, leadingSince: c.leadingSince, beats: c.cfg.Heartbeats()})
+			actions, err = l.plan(c.view(s, now))
 		})
 		if err != nil || len(actions) == 0 {
 			return committed, err
@@ -203,10 +214,15 @@ func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed 
 }
 
 // commit proposes one action. Its typed result says nothing that the state
-// does not show, so it is enough that it is no refusal.
+// does not show, so it is enough that it is no refusal; a dispute is an alarm.
 func (c *Controller) commit(ctx context.Context, a Action) error {
-	if _, err := propose[any](ctx, c.cfg.Leader, a.Command); err != nil {
+	answer, err := propose[any](ctx, c.cfg.Leader, a.Command)
+	if err != nil {
 		return err
+	}
+	if judged, ok := answer.(JudgeSealResult); ok && judged.State == ReplicaSetDisputed {
+		c.cfg.Logger.Warn("replicas differ and their set cannot be sealed: nothing of it is deleted", "set_id", a.Command.(JudgeSeal).Set)
+		return nil
 	}
 	c.cfg.Logger.Info("metadata action", "loop", a.Loop, "why", a.Why)
 	return nil
@@ -239,7 +255,10 @@ func (c *Controller) DryRun() ([]Action, error) {
 	for _, l := range c.loops {
 		for range maxRounds {
 			// Without a term of its own to lead in, no lease has run out.
-			actions, err := l.plan(view{state: s, now: now, leadingSince: now, beats: c.cfg.Heartbeats()})
+			actions, err := l.plan(view{
+				state: s, now: now, self: c.cfg.Node.ID, beats: c.cfg.Heartbeats(),
+				leadingSince: now, quiet: c.quiet.since(),
+			})
 			failed = errors.Join(failed, err)
 			if err != nil || len(actions) == 0 {
 				break

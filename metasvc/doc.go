@@ -12,7 +12,8 @@
 //     watch; changes through the Leader. It keeps the map lease, and a copy of
 //     the metadata in a file that serves a start without a leader.
 //   - Controller makes the metadata what it is to be, while this node leads
-//     the group: cluster and default policy recorded, buckets planned ahead.
+//     the group: cluster and default policy recorded, buckets planned ahead,
+//     sealed when their time is past, dropped when retention is.
 //
 // The package knows the group's log only as committed entries and a Leader; it
 // does not know Raft.
@@ -31,6 +32,11 @@
 //     intent (PROTOCOL 4).
 //   - Records are never changed, only replaced; so whoever holds one may keep
 //     it, and a Map never changes under its reader.
+//   - A set is sealed as a majority of its members reported it (PROTOCOL 14),
+//     and dropped only with its bucket or when its overlay has taken its place
+//     (PROTOCOL 16). What was deleted from it stays deleted (PROTOCOL 19).
+//   - What changes in time that queries can see is written to, and answered,
+//     only when every node knows of it; it is read by whoever does (PROTOCOL 8).
 //   - A tenant's record and the Map it came with are of one version
 //     (PROTOCOL 7).
 //

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"hash/crc32"
 	"reflect"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
@@ -28,7 +30,40 @@ func everyCommand() []Command {
 		BeginIntent{1, IntentBounds, 3, []byte("payload")},
 		ConfirmIntent{1, 2, 3},
 		CancelIntent{1, 2},
+		RequestSeal{[]quorate.ReplicaSetID{1, 3}},
+		ReportSeal{1, SealReport{Replica: 2, Intent: 3, Index: 4, Checksum: [32]byte{5}, File: &wire.SealedFile{Hash: [32]byte{6}, Bytes: 7, Series: 8, Samples: 9, MinTime: -1, MaxTime: 2}}},
+		JudgeSeal{1, 2, 3, []quorate.ReplicaID{2, 3}},
+		PlanOverlay{1, 64},
+		EffectSet{1},
+		CreateDelete{testBody("up"), []quorate.ReplicaSetID{1, 3}},
+		EffectDelete{1},
+		BeginDrop{1, 2, 12345},
+		EffectDrop{1},
+		ReportDropped{1, 2},
+		SetTenantRetention{1, 48 * time.Hour},
 	}
+}
+
+func testBody(metric string) []byte {
+	d := testDeletion(1, metric, hours(48, 72))
+	return d.Append(nil)
+}
+
+func sealPayload(folds ...uint64) []byte {
+	var seal wire.Seal
+	for _, id := range folds {
+		seal.Deletions = append(seal.Deletions, wire.NumberedDeletion{ID: id, Deletion: testDeletion(1, "up", hours(0, 1))})
+	}
+	return seal.Append(nil)
+}
+
+// sealedAs has the commands that seal a set of replicas that agree.
+func sealedAs(set quorate.ReplicaSetID, intent IntentID, payload []byte, replicas ...quorate.ReplicaID) []Command {
+	list := []Command{BeginIntent{set, IntentSeal, 1, payload}}
+	for _, replica := range replicas {
+		list = append(list, ReportSeal{set, SealReport{Replica: replica, Intent: uint64(intent), Index: 5, File: &wire.SealedFile{Hash: [32]byte{byte(replica)}}}})
+	}
+	return append(list, JudgeSeal{set, intent, 1, replicas})
 }
 
 func TestCommandsSurviveTheirEncoding(t *testing.T) {
@@ -60,12 +95,13 @@ func TestUnknownCommandsStopTheReplica(t *testing.T) {
 		command []byte
 		want    error
 	}{
-		"a type of the future":    {[]byte{99, 1}, ErrUnknownVersion},
-		"type zero":               {[]byte{0, 1}, ErrUnknownVersion},
-		"a version of the future": {[]byte{byte(TypeDeleteTenant), 2, 1}, ErrUnknownVersion},
+		"a type of the future":    {[]byte{99, commandVersion}, ErrUnknownVersion},
+		"type zero":               {[]byte{0, commandVersion}, ErrUnknownVersion},
+		"a version of the future": {[]byte{byte(TypeDeleteTenant), commandVersion + 1, 1}, ErrUnknownVersion},
+		"the version before":      {[]byte{byte(TypeDeleteTenant), commandVersion - 1, 1}, ErrUnknownVersion},
 		"nothing":                 {nil, ErrCorrupt},
 		"a body too long":         {append(bytes.Clone(good), 1), ErrCorrupt},
-		"a number too long":       {[]byte{byte(TypeDeleteTenant), 1, 0x81, 0x00}, ErrCorrupt},
+		"a number too long":       {[]byte{byte(TypeDeleteTenant), commandVersion, 0x81, 0x00}, ErrCorrupt},
 	} {
 		// The good command before it in the entry must have no effect either.
 		if _, err := leader.applyLocked(good, c.command); !errors.Is(err, c.want) {
@@ -108,8 +144,37 @@ func richState(t testing.TB) *StateMachine {
 	leader.must(t, bootstrap(), AdmitNode{testNodeSpec("n2", "b")}, CreatePolicy{policy("zoned", func(p *PolicySpec) { p.Zones = []string{"a", "b"} })})
 	leader.must(t, CreateTenant{"acme", 1, 5}, CreateTenant{"gone", 1, 6}, DeleteTenant{2}, CreatePolicy{DefaultPolicy()})
 	leader.must(t, planOn(hours(0, 24), "n1", "n2"), planOn(hours(24, 48), "n1"), ReportFormed{2, 4}, MoveTenant{1, 2, 48 * hour})
-	leader.must(t, BeginIntent{1, IntentSeal, 1, []byte("x")}, ConfirmIntent{1, 1, 9}, BeginIntent{1, IntentDrop, 1, nil})
+	leader.must(t, BeginIntent{1, IntentBounds, 1, []byte("x")}, ConfirmIntent{1, 1, 9}, BeginIntent{1, IntentMembers, 1, nil})
+	richLife(t, leader)
 	return leader.machine
+}
+
+// richLife adds buckets in all parts of their lives.
+func richLife(t testing.TB, leader *fakeLeader) {
+	must := func(commands ...Command) { leader.must(t, commands...) }
+	// Bucket 3 has set 3 under the overlay 4, which is being sealed.
+	must(planOn(hours(48, 72), "n1"), ReportFormed{3, 5})
+	must(sealedAs(3, 3, sealPayload(), 5)...)
+	must(CreateDelete{testBody("up"), []quorate.ReplicaSetID{3}}, EffectDelete{1}, PlanOverlay{3, 9}, ReportFormed{4, 6}, EffectSet{4})
+	must(BeginIntent{4, IntentSeal, 1, sealPayload(1)}, ReportSeal{4, SealReport{Replica: 6, Intent: 4, Index: 3}})
+	// Bucket 4 has set 5, in dispute.
+	must(planOn(hours(72, 96), "n1", "n2"), ReportFormed{5, 7}, ReportFormed{5, 8}, BeginIntent{5, IntentSeal, 1, sealPayload()})
+	must(ReportSeal{5, SealReport{Replica: 7, Intent: 5, Index: 3}}, ReportSeal{5, SealReport{Replica: 8, Intent: 5, Index: 4}}, JudgeSeal{5, 5, 1, nil})
+	// Bucket 5 has set 7, which has replaced set 6, and a forming overlay 8;
+	// set 7 has a deletion that is pending, and once had one that is gone.
+	must(planOn(hours(96, 120), "n1", "n2"), ReportFormed{6, 9}, ReportFormed{6, 10})
+	must(sealedAs(6, 6, sealPayload(), 9, 10)...)
+	must(CreateDelete{testBody("down"), []quorate.ReplicaSetID{6}}, EffectDelete{2}, PlanOverlay{6, 9}, ReportFormed{7, 11}, ReportFormed{7, 12}, EffectSet{7})
+	must(sealedAs(7, 7, sealPayload(2), 11, 12)...)
+	must(CreateDelete{testBody("down"), []quorate.ReplicaSetID{7}}, PlanOverlay{7, 9})
+	// Bucket 6 is dropping, with set 9 half gone and another set gone; bucket
+	// 7 is about to, and bucket 8 is gone.
+	must(PlanBucket{Policy: 1, Range: hours(-48, -24), HashVersion: 1, Placement: nodesOf("n1 n2", "n1")}, ReportFormed{9, 15})
+	must(planOn(hours(-24, 0), "n1"), planOn(hours(-72, -48), "n1"), SetTenantRetention{1, time.Hour}, RequestSeal{[]quorate.ReplicaSetID{2}})
+	for _, bucket := range []quorate.BucketID{6, 7, 8} {
+		must(BeginDrop{bucket, 1, DefaultPolicy().Retention.Milliseconds()})
+	}
+	must(EffectDrop{6}, EffectDrop{8}, ReportDropped{9, 15}, ReportDropped{10, 17}, ReportDropped{12, 19})
 }
 
 func TestEveryBitOfAMapFileIsGuarded(t *testing.T) {
@@ -151,6 +216,49 @@ func TestStatesThatBreakAnInvariantDoNotOpen(t *testing.T) {
 		"tombstones out of order":           func(s *state) { s.forgotten = 900 },
 		"a policy without shards":           func(s *state) { s.policies[1].Shards = 0 },
 		"a bucket in a state of the future": func(s *state) { s.buckets[1].State = 7 },
+
+		"a bucket without room for overlays":       func(s *state) { s.buckets[1].OverlayIDs = nil },
+		"an overlay over another set":              func(s *state) { s.sets[4].Base = 1 },
+		"an overlay that does not exist":           func(s *state) { s.buckets[3].OverlayIDs[0] = 99 },
+		"an overlay of the wrong generation":       func(s *state) { s.sets[4].Generation = 2 },
+		"a set without a base but a generation":    func(s *state) { s.sets[1].Generation = 1 },
+		"a set that no bucket names":               func(s *state) { s.buckets[3].OverlayIDs[0] = 0 },
+		"a replaced set that is not pending":       func(s *state) { s.sets[6].Pending = false },
+		"a set of a bucket that is dropped":        func(s *state) { s.sets[2].State = ReplicaSetDropping },
+		"a pending set that is open":               func(s *state) { s.sets[2].Pending = true },
+		"a seal that forgets a deletion":           func(s *state) { s.sets[4].Intent.Payload = sealPayload() },
+		"a seal over a pending deletion":           func(s *state) { s.deletions[1].Pending = true },
+		"a sealed set without a record":            func(s *state) { s.sets[3].Sealed = nil },
+		"a sealed set that nobody confirmed":       func(s *state) { s.sets[3].Done = nil },
+		"a sealed set with open bounds":            func(s *state) { s.sets[3].Bounds.State = quorate.SetOpen },
+		"a sealed set that the majority is not":    func(s *state) { s.sets[6].Reports[1].Checksum[0]++ },
+		"a sealed set whose file nobody built":     func(s *state) { s.sets[3].Reports[0].File = nil },
+		"a sealed set with an intent":              func(s *state) { s.sets[3].Intent = &Intent{ID: 8, Kind: IntentMembers} },
+		"an open set with a seal recorded":         func(s *state) { s.sets[2].Sealed = s.sets[3].Sealed },
+		"a disputed set without an intent":         func(s *state) { s.sets[5].Intent = nil },
+		"a report of a stranger":                   func(s *state) { s.sets[3].Reports[0].Replica = 99 },
+		"reports out of order":                     func(s *state) { slices.Reverse(s.sets[5].Reports) },
+		"a report of no place in the log":          func(s *state) { s.sets[5].Reports[0].Index = 0 },
+		"a report of an intent never minted":       func(s *state) { s.sets[5].Reports[0].Intent = 99 },
+		"a sealed set that was asked to be sealed": func(s *state) { s.sets[3].SealAsked = true },
+		"a set dropped by all, still there":        func(s *state) { s.sets[9].Dropped = []quorate.ReplicaID{15, 16} },
+		"an open set dropped by one":               func(s *state) { s.sets[2].Dropped = []quorate.ReplicaID{4} },
+		"a dropped bucket past the horizon":        func(s *state) { s.policies[1].Horizon = NoHorizon },
+		"a dropped bucket with a set that is open": func(s *state) { s.sets[9].State = ReplicaSetOpen },
+		"a dropped bucket without sets":            func(s *state) { delete(s.sets, 9) },
+		"a bucket about to drop with an intent":    func(s *state) { s.sets[11].Intent = &Intent{ID: 8, Kind: IntentMembers} },
+		"a deletion on no set":                     func(s *state) { s.deletions[1].Sets = nil },
+		"a deletion on an open set":                func(s *state) { s.deletions[1].Sets[0] = 2 },
+		"a deletion on a replaced set":             func(s *state) { s.deletions[3].Sets[0] = 6 },
+		"a deletion that was never minted":         func(s *state) { s.last.deletion = 2 },
+		"a deletion without a body":                func(s *state) { s.deletions[1].Body = nil },
+		"a deletion announced in the future":       func(s *state) { s.deletions[1].Announced = 1000 },
+		"a tenant kept for ever":                   func(s *state) { s.tenants[1].Retention = MaxRetention + time.Millisecond },
+		"a tombstone of what is there": func(s *state) {
+			s.tombstones[len(s.tombstones)-1] = Tombstone{Kind: KindReplicaSet, ID: 1, ModIndex: 100}
+		},
+		"a tombstone of a node":            func(s *state) { s.tombstones[0].Kind = KindNode },
+		"a tombstone of a set with a name": func(s *state) { s.tombstones[len(s.tombstones)-1].Name = "x" },
 	} {
 		s, err := decodeState(persist(t, richState(t)), 100)
 		if err != nil {

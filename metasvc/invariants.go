@@ -3,7 +3,6 @@ package metasvc
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/quorate/quorate"
 )
@@ -12,7 +11,7 @@ import (
 // induction. It judges decoded bytes, and the states of tests. The error wraps
 // ErrCorrupt and names the record.
 func (s *state) check() error {
-	for _, check := range []func() error{s.checkNodes, s.checkTenants, s.checkBucketOrder, s.checkBuckets, s.checkSets, s.checkTombstones} {
+	for _, check := range []func() error{s.checkNodes, s.checkTenants, s.checkBucketOrder, s.checkBuckets, s.checkSets, s.checkDeletions, s.checkTombstones} {
 		if err := check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
@@ -34,7 +33,7 @@ func (s *state) checkNumber(what string, id, last, mod uint64) error {
 
 func (s *state) checkNodes() error {
 	if s.cluster == nil {
-		if len(s.nodes)+len(s.policies)+len(s.tenants)+len(s.buckets)+len(s.sets) > 0 {
+		if len(s.nodes)+len(s.policies)+len(s.tenants)+len(s.buckets)+len(s.sets)+len(s.deletions) > 0 {
 			return fmt.Errorf("there are records but no cluster")
 		}
 		return nil
@@ -77,6 +76,9 @@ func (s *state) checkTenants() error {
 		if len(t.Placements) == 0 || t.Placements[0].From != math.MinInt64 {
 			return fmt.Errorf("tenant %d has no placement from the beginning of time", t.ID)
 		}
+		if t.Retention > MaxRetention {
+			return fmt.Errorf("tenant %d: retention %v is over the limit", t.ID, t.Retention)
+		}
 		for i, p := range t.Placements {
 			if s.policies[p.Policy] == nil {
 				return fmt.Errorf("tenant %d is placed under policy %d, which does not exist", t.ID, p.Policy)
@@ -109,101 +111,27 @@ func (s *state) checkBucketOrder() error {
 	return nil
 }
 
-func (s *state) checkBuckets() error {
-	shards := 0
-	for _, b := range s.buckets {
-		if err := s.checkNumber("bucket", uint64(b.ID), s.last.bucket, b.ModIndex); err != nil {
-			return err
-		}
-		if len(b.SetIDs) == 0 || b.HashVersion == 0 || b.Planned > b.ModIndex {
-			return fmt.Errorf("bucket %d: %d shards, hash version %d, planned at %d", b.ID, len(b.SetIDs), b.HashVersion, b.Planned)
-		}
-		shards += len(b.SetIDs)
-		for shard, id := range b.SetIDs {
-			if set := s.sets[id]; set == nil || set.Bucket != b.ID || set.Shard != shard {
-				return fmt.Errorf("bucket %d shard %d names set %d, which is not that shard", b.ID, shard, id)
-			}
-		}
-		ready := !b.Pending && s.formed(b)
-		if b.State != BucketPlanned && b.State != BucketOpen || ready != (b.State == BucketOpen) {
-			return fmt.Errorf("bucket %d is %s, pending %t", b.ID, b.State, b.Pending)
-		}
-	}
-	if shards != len(s.sets) {
-		return fmt.Errorf("%d sets are not the %d shards of the buckets", len(s.sets), shards)
-	}
-	return nil
-}
-
-func (s *state) checkSets() error {
-	replicas := make(map[uint64]bool)
-	intents := make(map[IntentID]bool)
-	for _, set := range s.sets {
-		if err := s.checkNumber("set", uint64(set.ID), s.last.set, set.ModIndex); err != nil {
-			return err
-		}
-		for _, m := range set.Members {
-			if s.nodes[m.Node] == nil {
-				return fmt.Errorf("set %d has a replica on node %s, which does not exist", set.ID, m.Node)
-			}
-			if r := uint64(m.Replica); r == 0 || r > s.last.replica || replicas[r] { // PROTOCOL 1
-				return fmt.Errorf("set %d: replica %d was never minted or stands twice", set.ID, r)
-			}
-			replicas[uint64(m.Replica)] = true
-		}
-		if err := set.checkState(); err != nil {
-			return err
-		}
-		for _, id := range set.intentIDs() {
-			if id == 0 || uint64(id) > s.last.intent || intents[id] {
-				return fmt.Errorf("set %d: intent %d was never minted or stands twice", set.ID, id)
-			}
-			intents[id] = true
-		}
-	}
-	return nil
-}
-
-// checkState checks what a set's record says by itself.
-func (s *ReplicaSet) checkState() error {
-	if len(s.Members) == 0 || s.Bounds.Version == 0 || s.Bounds.State != quorate.SetOpen && s.Bounds.State != quorate.SetSealed {
-		return fmt.Errorf("set %d: %d members, bounds version %d, %s", s.ID, len(s.Members), s.Bounds.Version, s.Bounds.State)
-	}
-	for i, id := range s.Formed {
-		if !slices.ContainsFunc(s.Members, func(m Member) bool { return m.Replica == id }) || i > 0 && s.Formed[i-1] >= id {
-			return fmt.Errorf("set %d: replica %d formed out of turn", s.ID, id)
-		}
-	}
-	open := len(s.Formed) > len(s.Members)/2
-	if s.State != ReplicaSetForming && s.State != ReplicaSetOpen || open != (s.State == ReplicaSetOpen) {
-		return fmt.Errorf("set %d is %s with %d of %d replicas formed", s.ID, s.State, len(s.Formed), len(s.Members))
-	}
-	if i, d := s.Intent, s.Done; i != nil && (!i.Kind.known() || d != nil && d.ID >= i.ID) || d != nil && (!d.Kind.known() || d.LogIndex == 0) {
-		return fmt.Errorf("set %d: intents %+v and %+v", s.ID, i, d)
-	}
-	return nil
-}
-
-func (s *ReplicaSet) intentIDs() (ids []IntentID) {
-	if s.Intent != nil {
-		ids = append(ids, s.Intent.ID)
-	}
-	if s.Done != nil {
-		ids = append(ids, s.Done.ID)
-	}
-	return ids
-}
-
-func (k IntentKind) known() bool { return IntentMembers <= k && k <= IntentDrop }
-
 func (s *state) checkTombstones() error {
 	if len(s.tombstones) > maxTombstones {
 		return fmt.Errorf("%d tombstones are over the limit of %d", len(s.tombstones), maxTombstones)
 	}
 	mod := s.forgotten
 	for _, t := range s.tombstones {
-		if t.Kind != KindTenant || s.checkNumber("removed tenant", t.ID, s.last.tenant, t.ModIndex) != nil || t.ModIndex < mod {
-			return fmt.Errorf("tombstone %+v is out of order or of no kind that is removed", t)
+		var last uint64
+		var there bool
+		switch t.Kind {
+		case KindTenant:
+			last, there = s.last.tenant, s.tenants[quorate.TenantID(t.ID)] != nil
+		case KindBucket:
+			last, there = s.last.bucket, s.buckets[quorate.BucketID(t.ID)] != nil
+		case KindReplicaSet:
+			last, there = s.last.set, s.sets[quorate.ReplicaSetID(t.ID)] != nil
+		case KindDeletion:
+			last, there = s.last.deletion, s.deletions[t.ID] != nil
+		case KindCluster, KindNode, KindPolicy: // never removed
+		}
+		if there || t.ModIndex < mod || s.checkNumber("removed record", t.ID, last, t.ModIndex) != nil || t.Name != "" && t.Kind != KindTenant {
+			return fmt.Errorf("tombstone %+v is out of order, of a record that is there, or of no kind that is removed", t)
 		}
 		mod = t.ModIndex
 	}

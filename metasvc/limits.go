@@ -22,13 +22,24 @@ const (
 	// MaxRetention bounds a policy's retention, and so keeps the arithmetic on
 	// timestamps far from overflow.
 	MaxRetention = 100 * 366 * 24 * time.Hour
+	// MaxDeletions is how many deletions on sealed sets there may be at once.
+	MaxDeletions = 10_000
 	// MaxNameBytes is the longest name of a node, a policy or a zone.
 	MaxNameBytes = 64
 
-	maxAddressBytes  = 255
-	maxZones         = 64
-	maxPlacements    = 64
-	maxIntentPayload = 64 << 10
+	maxAddressBytes = 255
+	maxZones        = 64
+	maxPlacements   = 64
+	// maxGeneration is what the encoding of a generation holds.
+	maxGeneration = 1 << 30
+	// maxIntentPayload holds a wire.Seal with a horizon for each of 100,000
+	// tenants and all deletions there may be.
+	maxIntentPayload = 4 << 20
+	// maxIntentBytes bounds the payloads of all intents together, which are part
+	// of the state and so of every snapshot.
+	maxIntentBytes = 16 << 20
+	// maxDeletionBytes bounds the encoded deletions together.
+	maxDeletionBytes = 2 << 20
 )
 
 // Validate checks the fields of a policy. The error is a *Refusal that names

@@ -15,7 +15,13 @@ const (
 	LoopPolicy = "policy"
 	// LoopBuckets keeps buckets planned ahead of the clock (PROTOCOL 10).
 	LoopBuckets = "buckets"
-	// LoopEffect makes pending buckets effective (PROTOCOL 8).
+	// LoopRetention drops buckets past their policy's retention (PROTOCOL 16).
+	LoopRetention = "retention"
+	// LoopSeal begins to seal the sets whose time has come (PROTOCOL 14).
+	LoopSeal = "seal"
+	// LoopJudge judges what the replicas report of their sets' seals.
+	LoopJudge = "judge"
+	// LoopEffect makes effective what every node knows of (PROTOCOL 8).
 	LoopEffect = "effect"
 )
 
@@ -23,9 +29,15 @@ const (
 type view struct {
 	state *state
 	now   time.Time
-	// leadingSince is when this node began to lead.
+	// self is this node.
+	self quorate.NodeID
+	// term is the metadata group's in which this node leads, and leadingSince
+	// when that began.
+	term         uint64
 	leadingSince time.Time
 	beats        []Heartbeat
+	// quiet is since when the sets that report their progress make none.
+	quiet map[quorate.ReplicaSetID]time.Time
 }
 
 // loop is one reconcile loop: a pure function from what is to what to change.
@@ -41,7 +53,10 @@ func loops(cfg ControllerConfig) []loop {
 		{LoopCluster, func(v view) ([]Action, error) { return planCluster(cfg, v), nil }},
 		{LoopPolicy, func(v view) ([]Action, error) { return planPolicy(cfg.DefaultPolicy, v), nil }},
 		{LoopBuckets, planBuckets},
-		{LoopEffect, func(v view) ([]Action, error) { return planEffect(cfg.Node.ID, v), nil }},
+		{LoopRetention, func(v view) ([]Action, error) { return planRetention(v), nil }},
+		{LoopSeal, planSeal},
+		{LoopJudge, func(v view) ([]Action, error) { return planJudge(v), nil }},
+		{LoopEffect, func(v view) ([]Action, error) { return planEffect(v), nil }},
 	}
 }
 
@@ -97,14 +112,37 @@ func planBuckets(v view) (actions []Action, err error) {
 	return nil, failed
 }
 
-// planEffect wants the pending buckets effective that all nodes know of. It
-// does not wait for their sets to be formed: both are needed for a bucket to
-// open, in either order.
-func planEffect(self quorate.NodeID, v view) (actions []Action) {
+// planEffect wants effective what all nodes know of. It does not wait for a
+// planned bucket's sets to be formed: both are needed for a bucket to open, in
+// either order. An overlay is announced only when it is formed.
+func planEffect(v view) (actions []Action) {
 	nodes := v.state.nodesByNumber()
+	effect := func(why string, announced uint64, c Command) {
+		if acknowledged(nodes, v.self, v.beats, announced, v.leadingSince, v.now) {
+			actions = append(actions, Action{LoopEffect, why, c})
+		}
+	}
 	for _, b := range byKey(v.state.buckets) {
-		if b.Pending && acknowledged(nodes, self, v.beats, b.Planned, v.leadingSince, v.now) {
-			actions = append(actions, Action{LoopEffect, fmt.Sprintf("make bucket %d %v effective", b.ID, b.Range), EffectBucket{Bucket: b.ID}})
+		switch {
+		case !b.Pending:
+		case b.State == BucketDropping:
+			effect(fmt.Sprintf("drop the sets of bucket %d %v", b.ID, b.Range), b.Announced, EffectDrop{Bucket: b.ID})
+		default:
+			effect(fmt.Sprintf("make bucket %d %v effective", b.ID, b.Range), b.Announced, EffectBucket{Bucket: b.ID})
+		}
+	}
+	for _, set := range byKey(v.state.sets) {
+		switch {
+		case !set.Pending || set.State == ReplicaSetForming || v.state.buckets[set.Bucket].State == BucketDropping:
+		case set.State == ReplicaSetSealed:
+			effect(fmt.Sprintf("drop set %d, which an overlay has replaced", set.ID), set.Announced, EffectSet{Set: set.ID})
+		default:
+			effect(fmt.Sprintf("make overlay %d effective", set.ID), set.Announced, EffectSet{Set: set.ID})
+		}
+	}
+	for _, d := range byKey(v.state.deletions) {
+		if d.Pending {
+			effect(fmt.Sprintf("make deletion %d effective", d.ID), d.Announced, EffectDelete{Deletion: d.ID})
 		}
 	}
 	return actions

@@ -8,14 +8,47 @@ import (
 	"sort"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // Bucket is a bucket as the map serves it: the record with its ReplicaSets at
 // hand.
 type Bucket struct {
 	BucketRecord
-	// Sets are the ReplicaSets by shard.
+	// Sets are the ReplicaSets by shard, open or sealed.
 	Sets []*ReplicaSet
+	// Overlays are the sets over them by shard, nil where there is none.
+	Overlays []*ReplicaSet
+}
+
+// Writable returns the set that takes a shard's samples: the open set, or the
+// overlay over the sealed one. It is nil while there is none: a bucket that is
+// not open, a seal in dispute, or a sealed set whose overlay is missing or not
+// ready, which EnsureOverlay mends.
+func (b *Bucket) Writable(shard int) *ReplicaSet {
+	if b.State != BucketOpen {
+		return nil
+	}
+	if set := b.Sets[shard]; set.Writable() {
+		return set
+	}
+	if overlay := b.Overlays[shard]; overlay != nil && overlay.Writable() {
+		return overlay
+	}
+	return nil
+}
+
+// Readable returns the sets that have a shard's samples: the base, and the
+// overlay over it, nil when there is none. Of samples of both with one
+// timestamp the base's counts (PROTOCOL 15). An overlay is to be read as soon
+// as the map has it open, also while it is pending: this node's having the map
+// is what lets others write to it (PROTOCOL 8).
+func (b *Bucket) Readable(shard int) (base, overlay *ReplicaSet) {
+	overlay = b.Overlays[shard]
+	if overlay != nil && overlay.State == ReplicaSetForming {
+		overlay = nil
+	}
+	return b.Sets[shard], overlay
 }
 
 // Map is where everything lies, at one version. It is immutable and safe for
@@ -45,6 +78,11 @@ type mapTables struct {
 	// lines are the policies' buckets by rising policy.
 	lines []bucketLine
 	sets  []*ReplicaSet // by ID
+	// byID are the buckets of lines.
+	byID      map[quorate.BucketID]*Bucket
+	deletions map[quorate.ReplicaSetID][]wire.NumberedDeletion
+	// deletionIDs are all deletions, and whether they are pending.
+	deletionIDs map[uint64]bool
 }
 
 // bucketLine is one policy's buckets by time. The ends stand apart so that the
@@ -95,7 +133,7 @@ func (l *bucketLine) after(ts int64) int {
 }
 
 // Bucket returns the policy's bucket that covers ts (ms), planned ones
-// included, or nil. It allocates nothing and takes 8 to 21 ns.
+// included and dropped ones not, or nil. It allocates nothing and takes 8 to 21 ns.
 func (m *Map) Bucket(policy quorate.PolicyID, ts int64) *Bucket {
 	l := m.line(policy)
 	if l == nil {
@@ -108,8 +146,8 @@ func (m *Map) Bucket(policy quorate.PolicyID, ts int64) *Bucket {
 }
 
 // BucketsOverlapping returns the policy's buckets that share an instant with
-// the closed range [mint, maxt], by time, planned ones included. It allocates
-// nothing.
+// the closed range [mint, maxt], by time, planned ones included and dropped
+// ones not. It allocates nothing.
 func (m *Map) BucketsOverlapping(policy quorate.PolicyID, mint, maxt int64) []*Bucket {
 	l := m.line(policy)
 	if l == nil || mint > maxt {
@@ -123,7 +161,7 @@ func (m *Map) BucketsOverlapping(policy quorate.PolicyID, mint, maxt int64) []*B
 	return l.buckets[first:end]
 }
 
-// Buckets returns all buckets of a policy by time.
+// Buckets returns all buckets of a policy by time, but those being dropped.
 func (m *Map) Buckets(policy quorate.PolicyID) []*Bucket {
 	if l := m.line(policy); l != nil {
 		return l.buckets
@@ -167,7 +205,19 @@ func (m *Map) Node(id quorate.NodeID) *Node {
 	return nil
 }
 
-// Sets returns all ReplicaSets by ID; the metadata group is not among them.
+// bucketOf returns the bucket of a set, nil when it is not there or dropped.
+func (m *Map) bucketOf(set *ReplicaSet) *Bucket { return m.tables.byID[set.Bucket] }
+
+// DeletionsOf returns the deletions that reads of a sealed set apply, by ID;
+// none is nil. They are those of the newest map, whether or not every node is
+// known to apply them: success is answered only when all do (PROTOCOL 8, 19).
+// It allocates nothing; the result must not be changed.
+func (m *Map) DeletionsOf(set quorate.ReplicaSetID) []wire.NumberedDeletion {
+	return m.tables.deletions[set]
+}
+
+// Sets returns all ReplicaSets by ID, overlays and dropped ones included; the
+// metadata group is not among them.
 func (m *Map) Sets() []*ReplicaSet { return m.tables.sets }
 
 // Set returns a ReplicaSet, nil when there is none.
@@ -181,7 +231,7 @@ func (m *Map) Set(id quorate.ReplicaSetID) *ReplicaSet {
 }
 
 // SetsOn yields the ReplicaSets that have a replica on a node, by ID, each
-// with that replica.
+// with that replica; overlays and dropped ones included.
 func (m *Map) SetsOn(node quorate.NodeID) iter.Seq2[*ReplicaSet, quorate.ReplicaID] {
 	return func(yield func(*ReplicaSet, quorate.ReplicaID) bool) {
 		for _, s := range m.tables.sets {
@@ -204,8 +254,15 @@ type mirror struct {
 	policies map[quorate.PolicyID]*Policy
 	buckets  map[quorate.BucketID]*BucketRecord
 	sets     map[quorate.ReplicaSetID]*ReplicaSet
-	slots    *tenantSlots
-	tables   *mapTables // nil when they must be made anew
+	// deletions are decoded once, when they come.
+	deletions map[uint64]mirroredDeletion
+	slots     *tenantSlots
+	tables    *mapTables // nil when they must be made anew
+}
+
+type mirroredDeletion struct {
+	record  *DeletionRecord
+	decoded wire.NumberedDeletion
 }
 
 func newMirror() *mirror {
@@ -214,7 +271,9 @@ func newMirror() *mirror {
 		policies: make(map[quorate.PolicyID]*Policy),
 		buckets:  make(map[quorate.BucketID]*BucketRecord),
 		sets:     make(map[quorate.ReplicaSetID]*ReplicaSet),
-		slots:    new(tenantSlots),
+
+		deletions: make(map[uint64]mirroredDeletion),
+		slots:     new(tenantSlots),
 	}
 }
 
@@ -247,8 +306,10 @@ func (m *mirror) apply(b Batch) {
 }
 
 func (m *mirror) applyTables(c Change) {
-	// Nothing but tenants is removed yet; a record that were would have to
-	// leave its table here.
+	if c.Removed {
+		m.remove(c)
+		return
+	}
 	switch r := c.Record.(type) {
 	case *Cluster:
 		m.cluster = r
@@ -260,6 +321,26 @@ func (m *mirror) applyTables(c Change) {
 		m.buckets[r.ID] = r
 	case *ReplicaSet:
 		m.sets[r.ID] = r
+	case *DeletionRecord:
+		known := m.deletions[r.ID]
+		if known.record == nil { // the body never changes
+			known.decoded = r.decode()
+		}
+		known.record = r
+		m.deletions[r.ID] = known
+	}
+}
+
+// remove takes out what was removed; nodes and policies never are.
+func (m *mirror) remove(c Change) {
+	switch c.Kind {
+	case KindBucket:
+		delete(m.buckets, quorate.BucketID(c.ID))
+	case KindReplicaSet:
+		delete(m.sets, quorate.ReplicaSetID(c.ID))
+	case KindDeletion:
+		delete(m.deletions, c.ID)
+	case KindCluster, KindNode, KindPolicy, KindTenant:
 	}
 }
 
@@ -276,14 +357,19 @@ func (m *mirror) buildTables() *mapTables {
 		nodes:    byKey(m.nodes),
 		policies: byKey(m.policies),
 		sets:     byKey(m.sets),
+		byID:     make(map[quorate.BucketID]*Bucket, len(m.buckets)),
 	}
 	all := slices.SortedFunc(maps.Values(m.buckets), func(a, b *BucketRecord) int {
 		return cmp.Or(cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Range.Start, b.Range.Start))
 	})
 	for _, r := range all {
-		b := &Bucket{BucketRecord: *r, Sets: make([]*ReplicaSet, len(r.SetIDs))}
+		if r.State == BucketDropping {
+			continue // nobody reads or writes it, and its sets go one by one
+		}
+		b := &Bucket{BucketRecord: *r, Sets: make([]*ReplicaSet, len(r.SetIDs)), Overlays: make([]*ReplicaSet, len(r.SetIDs))}
 		for shard, id := range r.SetIDs {
 			b.Sets[shard] = m.sets[id]
+			b.Overlays[shard] = m.sets[r.OverlayIDs[shard]]
 		}
 		if n := len(t.lines); n == 0 || t.lines[n-1].policy != r.Policy {
 			t.lines = append(t.lines, bucketLine{policy: r.Policy})
@@ -291,8 +377,24 @@ func (m *mirror) buildTables() *mapTables {
 		l := &t.lines[len(t.lines)-1]
 		l.ends = append(l.ends, r.Range.End)
 		l.buckets = append(l.buckets, b)
+		t.byID[b.ID] = b
 	}
+	m.buildDeletions(t)
 	return t
+}
+
+func (m *mirror) buildDeletions(t *mapTables) {
+	if len(m.deletions) == 0 {
+		return
+	}
+	t.deletions = make(map[quorate.ReplicaSetID][]wire.NumberedDeletion)
+	t.deletionIDs = make(map[uint64]bool, len(m.deletions))
+	for _, d := range byKey(m.deletions) {
+		for _, set := range d.record.Sets {
+			t.deletions[set] = append(t.deletions[set], d.decoded)
+		}
+		t.deletionIDs[d.record.ID] = d.record.Pending
+	}
 }
 
 // mapOf builds the map of a whole state, as it was loaded from the map file.

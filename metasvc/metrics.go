@@ -15,6 +15,7 @@ type clientMetrics struct {
 	tenantMisses   *prometheus.CounterVec
 	tenantsCreated prometheus.Counter
 	onDemand       *prometheus.CounterVec
+	overlays       *prometheus.CounterVec
 }
 
 // controllerMetrics are the measurements of a Controller.
@@ -25,7 +26,7 @@ type controllerMetrics struct {
 }
 
 // newClientMetrics registers the client's metrics.
-func newClientMetrics(reg prometheus.Registerer, current func() bool) (*clientMetrics, error) {
+func newClientMetrics(reg prometheus.Registerer, current func() bool, newest func() *Map) (*clientMetrics, error) {
 	m := &clientMetrics{
 		mapVersion: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "quorate_meta_map_version",
@@ -60,14 +61,19 @@ func newClientMetrics(reg prometheus.Registerer, current func() bool) (*clientMe
 			Name: "quorate_meta_on_demand_buckets_total",
 			Help: "Buckets that this node asked for because samples for uncovered time arrived, by result.",
 		}, []string{"result"}),
+		overlays: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_meta_overlay_requests_total",
+			Help: "Overlays that this node asked for because late samples for a sealed set arrived, by result.",
+		}, []string{"result"}),
 	}
-	for _, vec := range []*prometheus.CounterVec{m.mapWrites, m.confirms, m.onDemand} {
+	for _, vec := range []*prometheus.CounterVec{m.mapWrites, m.confirms, m.onDemand, m.overlays} {
 		vec.WithLabelValues(resultOK)
 		vec.WithLabelValues(resultError)
 	}
 	m.tenantMisses.WithLabelValues(resultFound)
 	m.tenantMisses.WithLabelValues(resultMissing)
-	return m, register(reg, m.mapVersion, m.mapCurrent, m.mapWrites, m.confirms, m.tenantMisses, m.tenantsCreated, m.onDemand)
+	return m, register(reg, append(mapGauges(newest),
+		m.mapVersion, m.mapCurrent, m.mapWrites, m.confirms, m.tenantMisses, m.tenantsCreated, m.onDemand, m.overlays)...)
 }
 
 // newControllerMetrics registers the controller's metrics.

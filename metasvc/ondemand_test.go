@@ -144,12 +144,12 @@ func TestPendingBucketsWaitForTheNodes(t *testing.T) {
 		if b == nil || !b.Pending || b.Sets[0].State != ReplicaSetOpen {
 			t.Fatalf("the bucket is %+v, want it formed and pending", b)
 		}
-		beat(b.Planned, old)
+		beat(b.Announced, old)
 		pass(passEvery)
 		if b := p.client.Map().Bucket(1, ts); !b.Pending {
 			t.Fatal("the bucket opened before node n3 knew of it")
 		}
-		beat(b.Planned, b.Planned)
+		beat(b.Announced, b.Announced)
 		pass(passEvery)
 		if b := p.client.Map().Bucket(1, ts); b.State != BucketOpen {
 			t.Fatalf("all nodes know of the bucket, and it is %s", b.State)

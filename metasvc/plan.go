@@ -21,14 +21,18 @@ const (
 	clockTolerance = time.Minute
 )
 
-// CheckTime judges a sample's timestamp (ms) against the policy's retention
-// and future bound, as they stand at now. The error is of kind Invalid and
+// CheckTime judges a sample's timestamp (ms) against the policy's retention,
+// horizon and future bound, as they stand at now. The error is of kind Invalid and
 // names the time and the rule.
 func (p *Policy) CheckTime(ts int64, now time.Time) error {
 	ms := now.UnixMilli()
 	if oldest := ms - p.Retention.Milliseconds(); ts < oldest {
 		return quorate.Errorf(quorate.Invalid, "sample time %s is older than the retention of %v under policy %q, which ends at %s",
 			quorate.FormatTime(ts), p.Retention, p.Name, quorate.FormatTime(oldest))
+	}
+	if ts < p.Horizon {
+		return quorate.Errorf(quorate.Invalid, "sample time %s lies before %s, where the retention of policy %q has dropped everything",
+			quorate.FormatTime(ts), quorate.FormatTime(p.Horizon), p.Name)
 	}
 	if newest := ms + p.FutureBound.Milliseconds(); ts > newest {
 		return quorate.Errorf(quorate.Invalid, "sample time %s is more than the future bound of %v ahead of the clock under policy %q, which stands at %s",
@@ -61,11 +65,12 @@ func (s *state) planBucket(p *Policy, ts int64, now time.Time) (PlanBucket, erro
 
 // bucketRange returns the range of the bucket that is to cover ts, which no
 // bucket covers: from one multiple of the span to the next (UTC), cut where
-// neighbours of another span or a cut reach into it.
+// neighbours of another span, a cut or the horizon reach into it.
 func (s *state) bucketRange(p *Policy, ts int64) quorate.TimeRange {
 	span := p.Span.Milliseconds()
 	r := quorate.TimeRange{Start: floor(ts, span)}
 	r.End = r.Start + span
+	r.Start = max(r.Start, p.Horizon)
 	for _, b := range s.bucketsOf[p.ID] {
 		if b.Range.End <= ts {
 			r.Start = max(r.Start, b.Range.End)
@@ -179,10 +184,13 @@ func (s *state) load() map[quorate.NodeID]int {
 	return load
 }
 
-// onDemandBuckets counts the buckets that were made for old samples.
+// onDemandBuckets counts the buckets that were made for old samples and take
+// some still. Those that are sealed or dropped cost no more than others.
 func (s *state) onDemandBuckets() (n int) {
 	for _, b := range s.buckets {
-		if b.OnDemand {
+		if b.OnDemand && b.State != BucketDropping && slices.ContainsFunc(b.SetIDs, func(id quorate.ReplicaSetID) bool {
+			return s.sets[id].State != ReplicaSetSealed
+		}) {
 			n++
 		}
 	}

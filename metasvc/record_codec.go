@@ -95,6 +95,7 @@ func readTenant(r *reader) *Tenant {
 func appendTenantBody(dst []byte, t *Tenant) []byte {
 	dst = binary.AppendUvarint(dst, uint64(t.ID))
 	dst = appendList(dst, t.Placements, appendPlacement)
+	dst = appendDuration(dst, t.Retention)
 	dst = binary.AppendVarint(dst, t.Created)
 	return binary.AppendUvarint(dst, t.ModIndex)
 }
@@ -102,6 +103,7 @@ func appendTenantBody(dst []byte, t *Tenant) []byte {
 func readTenantBody(r *reader, t *Tenant) {
 	t.ID = quorate.TenantID(r.Uvarint())
 	t.Placements = readList(r, readPlacement)
+	t.Retention = readDuration(r)
 	t.Created = r.Varint()
 	t.ModIndex = r.Uvarint()
 }
@@ -157,11 +159,12 @@ func readPolicySpec(r *reader) PolicySpec {
 func appendPolicy(dst []byte, p *Policy) []byte {
 	dst = binary.AppendUvarint(dst, uint64(p.ID))
 	dst = appendPolicySpec(dst, p.PolicySpec)
+	dst = binary.AppendVarint(dst, p.Horizon)
 	return binary.AppendUvarint(dst, p.ModIndex)
 }
 
 func readPolicy(r *reader) *Policy {
-	return &Policy{ID: quorate.PolicyID(r.Uvarint()), PolicySpec: readPolicySpec(r), ModIndex: r.Uvarint()}
+	return &Policy{ID: quorate.PolicyID(r.Uvarint()), PolicySpec: readPolicySpec(r), Horizon: r.Varint(), ModIndex: r.Uvarint()}
 }
 
 func appendRange(dst []byte, tr quorate.TimeRange) []byte {
@@ -177,6 +180,8 @@ func appendSetID(dst []byte, id quorate.ReplicaSetID) []byte {
 	return binary.AppendUvarint(dst, uint64(id))
 }
 
+func readSetID(r *reader) quorate.ReplicaSetID { return quorate.ReplicaSetID(r.Uvarint()) }
+
 func appendBucket(dst []byte, b *BucketRecord) []byte {
 	dst = binary.AppendUvarint(dst, uint64(b.ID))
 	dst = binary.AppendUvarint(dst, uint64(b.Policy))
@@ -185,7 +190,8 @@ func appendBucket(dst []byte, b *BucketRecord) []byte {
 	dst = appendBool(dst, b.OnDemand)
 	dst = appendBool(dst, b.Pending)
 	dst = appendList(dst, b.SetIDs, appendSetID)
-	dst = binary.AppendUvarint(dst, b.Planned)
+	dst = appendList(dst, b.OverlayIDs, appendSetID)
+	dst = binary.AppendUvarint(dst, b.Announced)
 	return binary.AppendUvarint(dst, b.ModIndex)
 }
 
@@ -198,61 +204,11 @@ func readBucket(r *reader) *BucketRecord {
 		HashVersion: r.U8(),
 		OnDemand:    r.bool(),
 		Pending:     r.bool(),
-		SetIDs:      readList(r, func(r *reader) quorate.ReplicaSetID { return quorate.ReplicaSetID(r.Uvarint()) }),
-		Planned:     r.Uvarint(),
+		SetIDs:      readList(r, readSetID),
+		OverlayIDs:  readList(r, readSetID),
+		Announced:   r.Uvarint(),
 		ModIndex:    r.Uvarint(),
 	}
-}
-
-func appendSet(dst []byte, s *ReplicaSet) []byte {
-	dst = binary.AppendUvarint(dst, uint64(s.ID))
-	dst = binary.AppendUvarint(dst, uint64(s.Bucket))
-	dst = binary.AppendUvarint(dst, uint64(s.Shard))
-	dst = append(dst, byte(s.State))
-	dst = binary.AppendUvarint(dst, uint64(s.Bounds.Version))
-	dst = appendRange(dst, s.Bounds.Range)
-	dst = append(dst, byte(s.Bounds.State))
-	dst = appendList(dst, s.Members, appendMember)
-	dst = appendList(dst, s.Formed, func(dst []byte, id quorate.ReplicaID) []byte {
-		return binary.AppendUvarint(dst, uint64(id))
-	})
-	dst = appendBool(dst, s.Intent != nil)
-	if i := s.Intent; i != nil {
-		dst = binary.AppendUvarint(dst, uint64(i.ID))
-		dst = append(dst, byte(i.Kind))
-		dst = binary.AppendUvarint(dst, i.Term)
-		dst = cursor.AppendBytes(dst, i.Payload)
-	}
-	dst = appendBool(dst, s.Done != nil)
-	if d := s.Done; d != nil {
-		dst = binary.AppendUvarint(dst, uint64(d.ID))
-		dst = append(dst, byte(d.Kind))
-		dst = binary.AppendUvarint(dst, d.LogIndex)
-	}
-	return binary.AppendUvarint(dst, s.ModIndex)
-}
-
-func readSet(r *reader) *ReplicaSet {
-	s := &ReplicaSet{
-		ID:     quorate.ReplicaSetID(r.Uvarint()),
-		Bucket: quorate.BucketID(r.Uvarint()),
-		Shard:  readSmall(r),
-		State:  ReplicaSetState(r.U8()),
-	}
-	s.Bounds.Version = quorate.BoundsVersion(r.Uvarint())
-	s.Bounds.Range = readRange(r)
-	s.Bounds.State = quorate.SetState(r.U8())
-	s.Members = readList(r, readMember)
-	s.Formed = readList(r, func(r *reader) quorate.ReplicaID { return quorate.ReplicaID(r.Uvarint()) })
-	if r.bool() {
-		s.Intent = &Intent{ID: IntentID(r.Uvarint()), Kind: IntentKind(r.U8()), Term: r.Uvarint()}
-		s.Intent.Payload = append([]byte(nil), r.Bytes()...)
-	}
-	if r.bool() {
-		s.Done = &Confirmation{ID: IntentID(r.Uvarint()), Kind: IntentKind(r.U8()), LogIndex: r.Uvarint()}
-	}
-	s.ModIndex = r.Uvarint()
-	return s
 }
 
 func appendTombstone(dst []byte, t Tombstone) []byte {

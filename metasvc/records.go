@@ -2,6 +2,7 @@ package metasvc
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -88,6 +89,10 @@ type Tenant struct {
 	// Placements is the placement history by rising From; the first one's is
 	// math.MinInt64, so that every timestamp has a policy.
 	Placements []Placement
+	// Retention is how old the tenant's samples may be where that is less than
+	// its policy's; 0 leaves it to the policy. Older ones are not read, and are
+	// left out of the files of buckets that are sealed from then on.
+	Retention time.Duration
 	// Created is when the tenant was made, in ms since the epoch.
 	Created  int64
 	ModIndex uint64
@@ -142,11 +147,27 @@ func (p PolicySpec) equal(q PolicySpec) bool {
 		slices.Equal(p.Zones, q.Zones)
 }
 
+// NoHorizon is the horizon of a policy none of whose buckets was dropped.
+const NoHorizon = math.MinInt64
+
 // Policy is one placement policy.
 type Policy struct {
 	PolicySpec
-	ID       quorate.PolicyID
+	ID quorate.PolicyID
+	// Horizon is the end (ms) of the newest bucket that retention has dropped,
+	// or NoHorizon. It only rises, and no bucket is made of time before it
+	// again (PROTOCOL 15), however long retention becomes.
+	Horizon  int64
 	ModIndex uint64
+}
+
+// RetentionOf returns how old a tenant's samples may be under the policy: the
+// tenant's own retention where it is shorter, else the policy's.
+func (p *Policy) RetentionOf(t *Tenant) time.Duration {
+	if t.Retention > 0 && t.Retention < p.Retention {
+		return t.Retention
+	}
+	return p.Retention
 }
 
 // BucketState is a bucket's place in its life.
@@ -156,8 +177,13 @@ const (
 	// BucketPlanned has ReplicaSets that are not all formed yet, or waits to
 	// become effective. Nothing is written to it.
 	BucketPlanned BucketState = iota + 1
-	// BucketOpen takes writes (PROTOCOL 10).
+	// BucketOpen takes writes (PROTOCOL 10) and answers queries, also when its
+	// sets are sealed: its late samples go to their overlays then.
 	BucketOpen
+	// BucketDropping is past its policy's retention. Nothing is read from it
+	// or written to it any more; its sets are dropped as soon as every node
+	// knows of that.
+	BucketDropping
 )
 
 // String prints the state's name.
@@ -167,6 +193,8 @@ func (s BucketState) String() string {
 		return "planned"
 	case BucketOpen:
 		return "open"
+	case BucketDropping:
+		return "dropping"
 	}
 	return fmt.Sprintf("BucketState(%d)", uint8(s))
 }
@@ -181,119 +209,18 @@ type BucketRecord struct {
 	HashVersion uint8
 	// OnDemand marks a bucket made because samples for old time arrived.
 	OnDemand bool
-	// Pending marks a bucket inside time that queries can already see, which
-	// opens only once every node knows of it (PROTOCOL 8).
+	// Pending marks a change in time that queries can already see, which takes
+	// effect only once every node has a map of version Announced (PROTOCOL 8):
+	// a planned bucket opens, or a dropping one's sets are dropped.
 	Pending bool
 	// SetIDs are its ReplicaSets by shard; their number is the shard count.
 	SetIDs []quorate.ReplicaSetID
-	// Planned is the index of the entry that planned the bucket.
-	Planned  uint64
-	ModIndex uint64
-}
-
-// Member is one member of a ReplicaSet.
-type Member struct {
-	Node    quorate.NodeID
-	Replica quorate.ReplicaID
-}
-
-// ReplicaSetState is the state of a ReplicaSet as metasvc knows it. The fact
-// is in the set's own log (PROTOCOL 4); see quorate.SetState.
-type ReplicaSetState uint8
-
-const (
-	// ReplicaSetForming has members that have not all persisted the genesis (PROTOCOL 2).
-	ReplicaSetForming ReplicaSetState = iota + 1
-	// ReplicaSetOpen was persisted by a majority of its members.
-	ReplicaSetOpen
-)
-
-// String prints the state's name.
-func (s ReplicaSetState) String() string {
-	switch s {
-	case ReplicaSetForming:
-		return "forming"
-	case ReplicaSetOpen:
-		return "open"
-	}
-	return fmt.Sprintf("ReplicaSetState(%d)", uint8(s))
-}
-
-// ReplicaSet is one shard of one bucket: one Raft group.
-type ReplicaSet struct {
-	ID     quorate.ReplicaSetID
-	Bucket quorate.BucketID
-	Shard  int
-	State  ReplicaSetState
-	// Bounds are those that metasvc last confirmed; Version 1 is the genesis.
-	Bounds  quorate.Bounds
-	Members []Member
-	// Formed are the replicas that reported the genesis as persisted, rising.
-	Formed []quorate.ReplicaID
-	// Intent is the structural change under way, nil when there is none.
-	Intent *Intent
-	// Done is the last intent that was confirmed, nil when none was.
-	Done     *Confirmation
-	ModIndex uint64
-}
-
-// MemberOn returns the set's member on a node.
-func (s *ReplicaSet) MemberOn(node quorate.NodeID) (Member, bool) {
-	for _, m := range s.Members {
-		if m.Node == node {
-			return m, true
-		}
-	}
-	return Member{}, false
-}
-
-// IntentID is the number of an intent, from 1, never reused. Of two intents
-// for one set the larger is the newer.
-type IntentID uint64
-
-// IntentKind is what an intent wants done to its set.
-type IntentKind uint8
-
-// The structural changes of a set (PROTOCOL 4).
-const (
-	IntentMembers IntentKind = iota + 1
-	IntentBounds
-	IntentSeal
-	IntentDrop
-)
-
-// String prints the kind's name.
-func (k IntentKind) String() string {
-	switch k {
-	case IntentMembers:
-		return "members"
-	case IntentBounds:
-		return "bounds"
-	case IntentSeal:
-		return "seal"
-	case IntentDrop:
-		return "drop"
-	}
-	return fmt.Sprintf("IntentKind(%d)", uint8(k))
-}
-
-// Intent is a structural change that metasvc has committed and the set's
-// leader is to execute (PROTOCOL 4).
-type Intent struct {
-	ID   IntentID
-	Kind IntentKind
-	// Term is the metadata group's term in which it was decided.
-	Term uint64
-	// Payload is the kind's own argument.
-	Payload []byte
-}
-
-// Confirmation is an intent that its set's log made a fact.
-type Confirmation struct {
-	ID   IntentID
-	Kind IntentKind
-	// LogIndex is where in the set's own log it stands.
-	LogIndex uint64
+	// OverlayIDs are the overlays over them by shard, 0 where there is none.
+	OverlayIDs []quorate.ReplicaSetID
+	// Announced is the index of the entry that planned the bucket or began to
+	// drop it.
+	Announced uint64
+	ModIndex  uint64
 }
 
 // RecordKind tells the tables of the state apart.
@@ -307,6 +234,7 @@ const (
 	KindPolicy
 	KindBucket
 	KindReplicaSet
+	KindDeletion
 )
 
 // String prints the kind's name.
@@ -324,6 +252,8 @@ func (k RecordKind) String() string {
 		return "bucket"
 	case KindReplicaSet:
 		return "set"
+	case KindDeletion:
+		return "deletion"
 	}
 	return fmt.Sprintf("RecordKind(%d)", uint8(k))
 }

@@ -22,11 +22,14 @@ const (
 	ReasonOverlap
 	// ReasonLimit is a command over a limit of the format.
 	ReasonLimit
-	// ReasonBusy is an intent for a set that has one under way.
+	// ReasonBusy is a command that something under way keeps from being done.
 	ReasonBusy
-	// ReasonOutdated is an intent, or an answer to one, that a newer one or a
-	// newer term has overtaken.
+	// ReasonOutdated is a command, or an answer to one, that what happened
+	// since, or a newer term, has overtaken.
 	ReasonOutdated
+	// ReasonBudget is a command over a budget that its proposer carried in it,
+	// which time gives back.
+	ReasonBudget
 )
 
 // String prints the reason's name.
@@ -48,6 +51,8 @@ func (r Reason) String() string {
 		return "busy"
 	case ReasonOutdated:
 		return "outdated"
+	case ReasonBudget:
+		return "budget"
 	}
 	return fmt.Sprintf("Reason(%d)", uint8(r))
 }
@@ -69,7 +74,7 @@ func (r *Refusal) Kind() quorate.ErrorKind {
 	switch r.Reason {
 	case ReasonNotFound:
 		return quorate.NotFound
-	case ReasonNoCluster, ReasonBusy, ReasonOutdated:
+	case ReasonNoCluster, ReasonBusy, ReasonOutdated, ReasonBudget:
 		return quorate.Unavailable
 	default:
 		return quorate.Invalid

@@ -61,3 +61,54 @@ type IntentResult struct {
 	Index  uint64
 	Intent IntentID
 }
+
+// RequestSealResult answers RequestSeal.
+type RequestSealResult struct{ Index uint64 }
+
+// ReportSealResult answers ReportSeal.
+type ReportSealResult struct {
+	Index uint64
+	// State is the set's: sealed or disputed once the reports were judged.
+	State ReplicaSetState
+}
+
+// JudgeSealResult answers JudgeSeal.
+type JudgeSealResult struct {
+	Index uint64
+	// State is the verdict, and that of the set; open when there is none yet.
+	State ReplicaSetState
+}
+
+// PlanOverlayResult answers PlanOverlay.
+type PlanOverlayResult struct {
+	Index   uint64
+	Overlay quorate.ReplicaSetID
+	// Created is false when the overlay was there already.
+	Created bool
+}
+
+// EffectSetResult answers EffectSet.
+type EffectSetResult struct {
+	Index uint64
+	State ReplicaSetState
+}
+
+// DeleteResult answers CreateDelete and EffectDelete.
+type DeleteResult struct {
+	Index    uint64
+	Deletion uint64
+}
+
+// DropResult answers BeginDrop and EffectDrop.
+type DropResult struct {
+	Index uint64
+	// Pending is true until the bucket's sets are dropped.
+	Pending bool
+}
+
+// ReportDroppedResult answers ReportDropped.
+type ReportDroppedResult struct {
+	Index uint64
+	// Gone tells that the set's record was removed.
+	Gone bool
+}

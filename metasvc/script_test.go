@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // TestScripts plays the golden scripts in testdata. Each directive "entry" is
@@ -100,16 +102,6 @@ func playEntry(t *testing.T, d *datadriven.TestData, leader *fakeLeader) string 
 	return out.String()
 }
 
-func printResult(r any) string {
-	switch r := r.(type) {
-	case *Refusal:
-		return fmt.Sprintf("refused (%s): %s", r.Reason, r.Rule)
-	default:
-		name := strings.TrimPrefix(fmt.Sprintf("%T", r), "metasvc.")
-		return strings.TrimSuffix(name, "Result") + fmt.Sprintf("%+v", r)
-	}
-}
-
 // persist returns the payload that a snapshot of the machine has.
 func persist(t testing.TB, m *StateMachine) []byte {
 	t.Helper()
@@ -123,75 +115,6 @@ func persist(t testing.TB, m *StateMachine) []byte {
 	}
 	frozen.Published()
 	return payload
-}
-
-func dump(m *StateMachine) string {
-	s := m.snapshot()
-	var out strings.Builder
-	for _, c := range s.changesSince(0) {
-		fmt.Fprintln(&out, printChange(c))
-	}
-	return out.String()
-}
-
-func printBatch(b Batch) string {
-	var out strings.Builder
-	fmt.Fprintf(&out, "to %d", b.To)
-	if b.Whole {
-		out.WriteString(", whole")
-	}
-	out.WriteString("\n")
-	for _, c := range b.Changes {
-		fmt.Fprintln(&out, printChange(c))
-	}
-	return out.String()
-}
-
-func printChange(c Change) string {
-	at := fmt.Sprintf("@%d %s", c.Index, c.Kind)
-	if c.Removed {
-		return fmt.Sprintf("%s %d removed, was %q", at, c.ID, c.Name)
-	}
-	switch r := c.Record.(type) {
-	case *Cluster:
-		return fmt.Sprintf("%s %.4s… meta %s", at, r.ID, printMembers(r.Meta))
-	case *Node:
-		return fmt.Sprintf("%s %d %s roles=%s zone=%s address=%s", at, r.Number, printNode(r.ID), r.Roles, r.Zone, r.Address)
-	case *Tenant:
-		return fmt.Sprintf("%s %d %q placements=%v", at, r.ID, r.Name, r.Placements)
-	case *Policy:
-		return fmt.Sprintf("%s %d %q span=%v shards=%d replicas=%d late=%v retention=%v future=%v zones=%v",
-			at, r.ID, r.Name, r.Span, r.Shards, r.Replicas, r.LateWindow, r.Retention, r.FutureBound, r.Zones)
-	case *BucketRecord:
-		line := fmt.Sprintf("%s %d policy=%d [%d,%d)h %s hash=%d sets=%v", at, r.ID, r.Policy, r.Range.Start/hour, r.Range.End/hour, r.State, r.HashVersion, r.SetIDs)
-		if r.OnDemand {
-			line += " on-demand"
-		}
-		if r.Pending {
-			line += " pending"
-		}
-		return line
-	case *ReplicaSet:
-		line := fmt.Sprintf("%s %d bucket=%d shard=%d %s bounds=%d members=%s formed=%v", at, r.ID, r.Bucket, r.Shard, r.State, r.Bounds.Version, printMembers(r.Members), r.Formed)
-		if r.Intent != nil {
-			line += fmt.Sprintf(" intent=%+v", *r.Intent)
-		}
-		if r.Done != nil {
-			line += fmt.Sprintf(" done=%+v", *r.Done)
-		}
-		return line
-	}
-	return fmt.Sprintf("%s: unknown record %T", at, c.Record)
-}
-
-func printNode(id quorate.NodeID) string { return fmt.Sprintf("%s/%d", id.Name, id.Incarnation[0]) }
-
-func printMembers(members []Member) string {
-	var parts []string
-	for _, m := range members {
-		parts = append(parts, fmt.Sprintf("%s:%d", printNode(m.Node), m.Replica))
-	}
-	return "[" + strings.Join(parts, " ") + "]"
 }
 
 // args are the key=value words of a script line. The first bad one sticks.
@@ -345,5 +268,73 @@ func buildCommand(name string, a *args) (Command, error) {
 	case "cancel-intent":
 		return CancelIntent{Set: set(), Intent: IntentID(a.num("intent", 0))}, nil
 	}
+	return buildLifeCommand(name, a)
+}
+
+func buildLifeCommand(name string, a *args) (Command, error) {
+	set := func() quorate.ReplicaSetID { return quorate.ReplicaSetID(a.num("set", 0)) }
+	bucket := func() quorate.BucketID { return quorate.BucketID(a.num("bucket", 0)) }
+	switch name {
+	case "request-seal":
+		return RequestSeal{Sets: list[quorate.ReplicaSetID](a, "sets")}, nil
+	case "begin-seal":
+		seal := wire.Seal{}
+		for _, tenant := range list[quorate.TenantID](a, "horizons") {
+			seal.Horizons = append(seal.Horizons, wire.Horizon{Tenant: tenant, Oldest: hour})
+		}
+		for _, id := range list[uint64](a, "fold") {
+			seal.Deletions = append(seal.Deletions, wire.NumberedDeletion{ID: id, Deletion: testDeletion(1, "up", hours(0, 1))})
+		}
+		return BeginIntent{Set: set(), Kind: IntentSeal, Term: a.num("term", 1), Payload: seal.Append(nil)}, nil
+	case "report-seal":
+		r := SealReport{Replica: quorate.ReplicaID(a.num("replica", 0)), Intent: a.num("intent", 0), Index: a.num("at", 0), Checksum: [32]byte{byte(a.num("sum", 0))}}
+		if file := a.num("file", 0); file != 0 {
+			r.File = &wire.SealedFile{Hash: [32]byte{byte(file)}, Bytes: file}
+		}
+		return ReportSeal{Set: set(), Report: r}, nil
+	case "judge-seal":
+		return JudgeSeal{Set: set(), Intent: IntentID(a.num("intent", 0)), Term: a.num("term", 1), Live: list[quorate.ReplicaID](a, "live")}, nil
+	case "plan-overlay":
+		return PlanOverlay{Base: quorate.ReplicaSetID(a.num("base", 0)), Budget: int(a.num("budget", 8))}, nil
+	case "effect-set":
+		return EffectSet{Set: set()}, nil
+	case "create-delete":
+		d := testDeletion(quorate.TenantID(a.num("tenant", 1)), a.str("metric", "up"), a.hours("hours"))
+		return CreateDelete{Body: d.Append(nil), Sets: list[quorate.ReplicaSetID](a, "sets")}, nil
+	case "effect-delete":
+		return EffectDelete{Deletion: a.num("deletion", 0)}, nil
+	case "begin-drop":
+		return BeginDrop{Bucket: bucket(), Term: a.num("term", 1), Now: int64(a.num("hour", 0)) * hour}, nil
+	case "effect-drop":
+		return EffectDrop{Bucket: bucket()}, nil
+	case "report-dropped":
+		return ReportDropped{Set: set(), Replica: quorate.ReplicaID(a.num("replica", 0))}, nil
+	case "set-retention":
+		return SetTenantRetention{Tenant: quorate.TenantID(a.num("tenant", 1)), Retention: a.dur("retention", 0)}, nil
+	}
 	return nil, fmt.Errorf("unknown command %q", name)
+}
+
+// list reads numbers, "1,2".
+func list[ID ~uint64](a *args, key string) (ids []ID) {
+	v := a.str(key, "")
+	if v == "" {
+		return nil
+	}
+	for word := range strings.SplitSeq(v, ",") {
+		n, err := strconv.ParseUint(word, 10, 64)
+		if err != nil {
+			a.err = err
+		}
+		ids = append(ids, ID(n))
+	}
+	return ids
+}
+
+// testDeletion deletes one metric of a tenant.
+func testDeletion(tenant quorate.TenantID, metric string, r quorate.TimeRange) wire.Deletion {
+	return wire.Deletion{
+		Tenant: tenant, MinTime: r.Start, MaxTime: r.End - 1,
+		Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, metric)},
+	}
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/quorate/quorate"
 )
 
-// stateVersion is the version of the encoded state, its first byte.
-const stateVersion = 1
+// stateVersion is the version of the encoded state, its first byte. Version 1
+// knew nothing of sealing; no release wrote it.
+const stateVersion = 2
 
 // appendState appends the whole state but its index, which stands beside it:
 // in the manifest or in the map file's header. docs/format/metadata.md has the
@@ -28,13 +29,14 @@ func appendState(dst []byte, s *state) []byte {
 	dst = appendList(dst, byKey(s.tenants), appendTenant)
 	dst = appendList(dst, byKey(s.buckets), appendBucket)
 	dst = appendList(dst, byKey(s.sets), appendSet)
+	dst = appendList(dst, byKey(s.deletions), appendDeletion)
 	dst = binary.AppendUvarint(dst, s.forgotten)
 	return appendList(dst, s.tombstones, appendTombstone)
 }
 
 // fields lists the counters in the order of their encoding.
 func (c *counters) fields() []*uint64 {
-	return []*uint64{&c.node, &c.tenant, &c.policy, &c.bucket, &c.set, &c.replica, &c.intent}
+	return []*uint64{&c.node, &c.tenant, &c.policy, &c.bucket, &c.set, &c.replica, &c.intent, &c.deletion}
 }
 
 // decodeState decodes what appendState appended, as the state at index. The
@@ -62,6 +64,7 @@ func decodeState(payload []byte, index uint64) (*state, error) {
 	tenants := readList(r, readTenant)
 	buckets := readList(r, readBucket)
 	sets := readList(r, readSet)
+	deletions := readList(r, readDeletion)
 	s.forgotten = r.Uvarint()
 	s.tombstones = readList(r, readTombstone)
 	if err := r.finish("state"); err != nil {
@@ -92,6 +95,11 @@ func decodeState(payload []byte, index uint64) (*state, error) {
 	for _, set := range sets {
 		order.next("set", uint64(set.ID))
 		s.sets[set.ID] = set
+	}
+	order = orderCheck{err: order.err}
+	for _, d := range deletions {
+		order.next("deletion", d.ID)
+		s.deletions[d.ID] = d
 	}
 	if order.err != nil {
 		return nil, order.err

@@ -17,7 +17,7 @@ const maxTombstones = 4096
 // rise and are part of the snapshot, so no number is ever given out twice
 // (PROTOCOL 1).
 type counters struct {
-	node, tenant, policy, bucket, set, replica, intent uint64
+	node, tenant, policy, bucket, set, replica, intent, deletion uint64
 }
 
 // state is the metadata at one index: a pure value that commands change. It
@@ -34,6 +34,8 @@ type state struct {
 	policies map[quorate.PolicyID]*Policy
 	buckets  map[quorate.BucketID]*BucketRecord
 	sets     map[quorate.ReplicaSetID]*ReplicaSet
+	// deletions are those on sealed sets, by number.
+	deletions map[uint64]*DeletionRecord
 
 	// tenantByName and bucketsOf are derived from the tables above. The slices
 	// of bucketsOf are sorted by start and replaced, never changed in place.
@@ -56,6 +58,7 @@ func newState() *state {
 		policies:     make(map[quorate.PolicyID]*Policy),
 		buckets:      make(map[quorate.BucketID]*BucketRecord),
 		sets:         make(map[quorate.ReplicaSetID]*ReplicaSet),
+		deletions:    make(map[uint64]*DeletionRecord),
 		tenantByName: make(map[string]*Tenant),
 		bucketsOf:    make(map[quorate.PolicyID][]*BucketRecord),
 	}
@@ -69,6 +72,7 @@ func (s *state) clone() *state {
 	c.policies = maps.Clone(s.policies)
 	c.buckets = maps.Clone(s.buckets)
 	c.sets = maps.Clone(s.sets)
+	c.deletions = maps.Clone(s.deletions)
 	c.tenantByName = maps.Clone(s.tenantByName)
 	c.bucketsOf = maps.Clone(s.bucketsOf)
 	c.tombstones = slices.Clone(s.tombstones)
@@ -158,16 +162,49 @@ func (s *state) putSet(set *ReplicaSet) {
 	s.changed(KindReplicaSet, uint64(set.ID), set)
 }
 
+func (s *state) putDeletion(d *DeletionRecord) {
+	d.ModIndex = s.index
+	s.deletions[d.ID] = d
+	s.changed(KindDeletion, d.ID, d)
+}
+
+// The remove methods take a record out of its table and leave a tombstone.
+
 func (s *state) removeTenant(t *Tenant) {
 	delete(s.tenants, t.ID)
 	delete(s.tenantByName, t.Name)
-	stone := Tombstone{Kind: KindTenant, ID: uint64(t.ID), Name: t.Name, ModIndex: s.index}
-	s.tombstones = append(s.tombstones, stone)
+	s.removed(KindTenant, uint64(t.ID), t.Name)
+}
+
+func (s *state) removeBucket(b *BucketRecord) {
+	delete(s.buckets, b.ID)
+	list := slices.Clone(s.bucketsOf[b.Policy])
+	list = slices.DeleteFunc(list, func(other *BucketRecord) bool { return other.ID == b.ID })
+	if len(list) > 0 {
+		s.bucketsOf[b.Policy] = list
+	} else {
+		delete(s.bucketsOf, b.Policy)
+	}
+	s.removed(KindBucket, uint64(b.ID), "")
+}
+
+func (s *state) removeSet(set *ReplicaSet) {
+	delete(s.sets, set.ID)
+	s.removed(KindReplicaSet, uint64(set.ID), "")
+}
+
+func (s *state) removeDeletion(d *DeletionRecord) {
+	delete(s.deletions, d.ID)
+	s.removed(KindDeletion, d.ID, "")
+}
+
+func (s *state) removed(kind RecordKind, id uint64, name string) {
+	s.tombstones = append(s.tombstones, Tombstone{Kind: kind, ID: id, Name: name, ModIndex: s.index})
 	if over := len(s.tombstones) - maxTombstones; over > 0 {
 		s.forgotten = s.tombstones[over-1].ModIndex
 		s.tombstones = slices.Clone(s.tombstones[over:])
 	}
-	s.changes = append(s.changes, Change{Index: s.index, Kind: KindTenant, ID: uint64(t.ID), Name: t.Name, Removed: true})
+	s.changes = append(s.changes, Change{Index: s.index, Kind: kind, ID: id, Name: name, Removed: true})
 }
 
 // policyNamed returns the policy of a name, nil when there is none. Policies
@@ -237,6 +274,9 @@ func (s *state) changesSince(from uint64) []Change {
 	}
 	for _, set := range s.sets {
 		add(set.ModIndex, KindReplicaSet, uint64(set.ID), set)
+	}
+	for _, d := range s.deletions {
+		add(d.ModIndex, KindDeletion, d.ID, d)
 	}
 	slices.SortFunc(out, func(a, b Change) int {
 		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))

@@ -5,15 +5,16 @@ import (
 )
 
 // Record is a record of any table: *Cluster, *Node, *Tenant, *Policy,
-// *BucketRecord or *ReplicaSet. It is immutable.
+// *BucketRecord, *ReplicaSet or *DeletionRecord. It is immutable.
 type Record interface{ record() }
 
-func (*Cluster) record()      {}
-func (*Node) record()         {}
-func (*Tenant) record()       {}
-func (*Policy) record()       {}
-func (*BucketRecord) record() {}
-func (*ReplicaSet) record()   {}
+func (*Cluster) record()        {}
+func (*Node) record()           {}
+func (*Tenant) record()         {}
+func (*Policy) record()         {}
+func (*BucketRecord) record()   {}
+func (*ReplicaSet) record()     {}
+func (*DeletionRecord) record() {}
 
 // Change is what one entry of the metadata log did to one record. It has no
 // pointers into the state machine but the immutable record, so that it travels

@@ -1,0 +1,143 @@
+package metasvc
+
+import (
+	"slices"
+
+	"github.com/quorate/quorate"
+)
+
+// Retention drops whole buckets (PROTOCOL 15, 16, 17):
+//
+//	BeginDrop     -> dropping, pending: nobody reads or writes it any more
+//	EffectDrop    -> its sets are dropping: every node knows
+//	ReportDropped <- each replica, when its files are out of the way
+//
+// With a set's last report its record goes, with the last set the bucket's.
+// There is no other way to drop a set that holds the only copy of samples.
+
+func (c BeginDrop) apply(s *state, term uint64) any {
+	bucket := s.buckets[c.Bucket]
+	switch {
+	case bucket == nil:
+		return refuse(ReasonNotFound, "bucket %d does not exist", c.Bucket)
+	case c.Term != term:
+		return refuse(ReasonOutdated, "bucket %d: its drop was decided in term %d, this is term %d", c.Bucket, c.Term, term)
+	case c.Now < 0:
+		return refuse(ReasonInvalid, "bucket %d: a clock at %s cannot drop it", c.Bucket, quorate.FormatTime(c.Now))
+	case bucket.State == BucketDropping:
+		return DropResult{Index: s.index, Pending: bucket.Pending}
+	}
+	policy := s.policies[bucket.Policy]
+	if !policy.expired(bucket.Range.End, c.Now) {
+		// Retention may have grown since the leader looked.
+		return refuse(ReasonOutdated, "bucket %d %v is inside the retention of %v at %s", c.Bucket, bucket.Range, policy.Retention, quorate.FormatTime(c.Now))
+	}
+	for _, set := range s.setsOf(bucket.ID) {
+		if set.Intent != nil || set.SealAsked { // what they wanted has no object any more
+			given := *set
+			given.Intent, given.SealAsked = nil, false
+			s.putSet(&given)
+		}
+	}
+	if bucket.Range.End > policy.Horizon {
+		raised := *policy
+		raised.Horizon = bucket.Range.End
+		s.putPolicy(&raised)
+	}
+	dropping := *bucket
+	dropping.State = BucketDropping
+	dropping.Pending = true
+	dropping.Announced = s.index
+	s.putBucket(&dropping)
+	return DropResult{Index: s.index, Pending: true}
+}
+
+// expired tells whether a bucket that ends at end (ms) is past retention at
+// now (ms, not negative).
+func (p *Policy) expired(end, now int64) bool { return end <= now-p.Retention.Milliseconds() }
+
+// setsOf returns all sets of a bucket, replaced ones included, by ID.
+func (s *state) setsOf(bucket quorate.BucketID) (list []*ReplicaSet) {
+	for _, set := range byKey(s.sets) {
+		if set.Bucket == bucket {
+			list = append(list, set)
+		}
+	}
+	return list
+}
+
+func (c EffectDrop) apply(s *state, _ uint64) any {
+	bucket := s.buckets[c.Bucket]
+	switch {
+	case bucket == nil:
+		return refuse(ReasonNotFound, "bucket %d does not exist", c.Bucket)
+	case bucket.State != BucketDropping:
+		return refuse(ReasonOutdated, "bucket %d is %s, not dropping", c.Bucket, bucket.State)
+	case bucket.Pending:
+		effective := *bucket
+		effective.Pending = false
+		s.putBucket(&effective)
+		for _, set := range s.setsOf(bucket.ID) {
+			if set.State != ReplicaSetDropping {
+				s.dropSet(set)
+			}
+		}
+	}
+	return DropResult{Index: s.index}
+}
+
+// dropSet records that a set is dropped: its replicas may remove their files
+// (PROTOCOL 16).
+func (s *state) dropSet(set *ReplicaSet) *ReplicaSet {
+	dropped := *set
+	dropped.State = ReplicaSetDropping
+	dropped.Pending = false
+	s.putSet(&dropped)
+	s.forgetDeletions(set.ID)
+	return &dropped
+}
+
+func (c ReportDropped) apply(s *state, _ uint64) any {
+	set := s.sets[c.Set]
+	switch {
+	case set == nil && c.Set != 0 && uint64(c.Set) <= s.last.set:
+		return ReportDroppedResult{Index: s.index, Gone: true} // reported again
+	case set == nil:
+		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
+	case !set.HasMember(c.Replica):
+		return refuse(ReasonNotFound, "replica %d is not a member of set %d", c.Replica, c.Set)
+	case set.State != ReplicaSetDropping:
+		return refuse(ReasonConflict, "set %d is %s, and replica %d says that it was dropped", c.Set, set.State, c.Replica)
+	}
+	at, reported := slices.BinarySearch(set.Dropped, c.Replica)
+	if reported {
+		return ReportDroppedResult{Index: s.index}
+	}
+	if len(set.Dropped)+1 < len(set.Members) {
+		dropped := *set
+		dropped.Dropped = slices.Insert(slices.Clone(set.Dropped), at, c.Replica)
+		s.putSet(&dropped)
+		return ReportDroppedResult{Index: s.index}
+	}
+	s.removeSet(set)
+	if bucket := s.buckets[set.Bucket]; bucket.State == BucketDropping && len(s.setsOf(bucket.ID)) == 0 {
+		s.removeBucket(bucket)
+	}
+	return ReportDroppedResult{Index: s.index, Gone: true}
+}
+
+func (c SetTenantRetention) apply(s *state, _ uint64) any {
+	t := s.tenants[c.Tenant]
+	if t == nil {
+		return refuse(ReasonNotFound, "tenant %d does not exist", c.Tenant)
+	}
+	if c.Retention > MaxRetention {
+		return refuse(ReasonInvalid, "tenant %d: retention %v is over the limit of %v", c.Tenant, c.Retention, MaxRetention)
+	}
+	if t.Retention != c.Retention {
+		changed := *t
+		changed.Retention = c.Retention
+		s.putTenant(&changed)
+	}
+	return TenantResult{Index: s.index, Tenant: t.ID}
+}

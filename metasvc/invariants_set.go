@@ -1,0 +1,290 @@
+package metasvc
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/quorate/quorate"
+)
+
+// The invariants of buckets, sets and deletions; see check.
+
+func (s *state) checkBuckets() error {
+	for _, b := range s.buckets {
+		if err := s.checkNumber("bucket", uint64(b.ID), s.last.bucket, b.ModIndex); err != nil {
+			return err
+		}
+		if len(b.SetIDs) == 0 || len(b.OverlayIDs) != len(b.SetIDs) || b.HashVersion == 0 || b.Announced > b.ModIndex {
+			return fmt.Errorf("bucket %d: %d shards, %d overlays, hash version %d, announced at %d", b.ID, len(b.SetIDs), len(b.OverlayIDs), b.HashVersion, b.Announced)
+		}
+		if b.State == BucketDropping {
+			if err := s.checkDropping(b); err != nil {
+				return err
+			}
+			continue
+		}
+		for shard, id := range b.SetIDs {
+			set := s.sets[id]
+			if set == nil || set.Bucket != b.ID || set.Shard != shard || set.State == ReplicaSetDropping || set.Pending {
+				return fmt.Errorf("bucket %d shard %d names set %d, which is not that shard", b.ID, shard, id)
+			}
+			if id := b.OverlayIDs[shard]; id != 0 {
+				if err := s.checkOverlay(set, s.sets[id]); err != nil {
+					return fmt.Errorf("bucket %d shard %d: overlay %d: %w", b.ID, shard, id, err)
+				}
+			}
+		}
+		ready := !b.Pending && s.formed(b)
+		if b.State != BucketPlanned && b.State != BucketOpen || ready != (b.State == BucketOpen) {
+			return fmt.Errorf("bucket %d is %s, pending %t", b.ID, b.State, b.Pending)
+		}
+	}
+	return nil
+}
+
+// checkOverlay checks what is to hold of an overlay and the set under it.
+func (s *state) checkOverlay(base, overlay *ReplicaSet) error {
+	if overlay == nil || overlay.Bucket != base.Bucket || overlay.Shard != base.Shard || overlay.Base != base.ID {
+		return fmt.Errorf("it does not lie over set %d", base.ID)
+	}
+	if base.State != ReplicaSetSealed || overlay.Generation != base.Generation+1 {
+		return fmt.Errorf("it is of generation %d over set %d, which is %s and of generation %d", overlay.Generation, base.ID, base.State, base.Generation)
+	}
+	switch overlay.State {
+	case ReplicaSetForming, ReplicaSetOpen, ReplicaSetDisputed:
+	default:
+		return fmt.Errorf("it is %s", overlay.State)
+	}
+	if i := overlay.Sealing(); i != nil {
+		// Whatever was deleted from the base is folded in, or shows again.
+		folded, ok := readSealPayload(i.Payload)
+		var want []uint64
+		for _, d := range s.deletionsOf(base.ID) {
+			want = append(want, d.ID)
+			ok = ok && !d.Pending
+		}
+		if !ok || !slices.Equal(folded, want) {
+			return fmt.Errorf("its seal folds in deletions %v, and its base has %v", folded, want)
+		}
+	}
+	return nil
+}
+
+// checkDropping checks a bucket whose sets go, or are about to.
+func (s *state) checkDropping(b *BucketRecord) error {
+	if horizon := s.policies[b.Policy].Horizon; b.Range.End > horizon { // PROTOCOL 15
+		return fmt.Errorf("bucket %d %v is dropped, and the horizon of its policy is %s", b.ID, b.Range, quorate.FormatTime(horizon))
+	}
+	sets := s.setsOf(b.ID)
+	for _, set := range sets {
+		if set.Intent != nil || !b.Pending && set.State != ReplicaSetDropping {
+			return fmt.Errorf("bucket %d is dropped, and its set %d is %s", b.ID, set.ID, set.State)
+		}
+	}
+	if len(sets) == 0 {
+		return fmt.Errorf("bucket %d is dropped and has no sets any more", b.ID)
+	}
+	return nil
+}
+
+func (s *state) checkSets() error {
+	replicas := make(map[uint64]bool)
+	intents := make(map[IntentID]bool)
+	for _, set := range s.sets {
+		if err := s.checkNumber("set", uint64(set.ID), s.last.set, set.ModIndex); err != nil {
+			return err
+		}
+		if err := s.checkPlace(set); err != nil {
+			return fmt.Errorf("set %d: %w", set.ID, err)
+		}
+		for _, check := range []func() error{set.checkState, set.checkMembers, set.checkIntents, set.checkSealed} {
+			if err := check(); err != nil {
+				return fmt.Errorf("set %d: %w", set.ID, err)
+			}
+		}
+		if err := s.checkMinted(set, replicas, intents); err != nil {
+			return fmt.Errorf("set %d: %w", set.ID, err)
+		}
+	}
+	return nil
+}
+
+// checkMinted checks that the numbers a set names were given out, and to it
+// alone (PROTOCOL 1).
+func (s *state) checkMinted(set *ReplicaSet, replicas map[uint64]bool, intents map[IntentID]bool) error {
+	for _, m := range set.Members {
+		if s.nodes[m.Node] == nil {
+			return fmt.Errorf("it has a replica on node %s, which does not exist", m.Node)
+		}
+		r := uint64(m.Replica)
+		if r == 0 || r > s.last.replica || replicas[r] {
+			return fmt.Errorf("replica %d was never minted or stands twice", r)
+		}
+		replicas[r] = true
+	}
+	for _, id := range set.intentIDs() {
+		if id == 0 || uint64(id) > s.last.intent || intents[id] {
+			return fmt.Errorf("intent %d was never minted or stands twice", id)
+		}
+		intents[id] = true
+	}
+	for _, r := range set.Reports {
+		if r.Intent == 0 || r.Intent > s.last.intent {
+			return fmt.Errorf("replica %d reports of intent %d, which was never minted", r.Replica, r.Intent)
+		}
+	}
+	return nil
+}
+
+// checkPlace checks that a bucket names the set, or that it is on its way out.
+func (s *state) checkPlace(set *ReplicaSet) error {
+	b := s.buckets[set.Bucket]
+	if b == nil || set.Shard >= len(b.SetIDs) {
+		return fmt.Errorf("it is shard %d of bucket %d, which has none", set.Shard, set.Bucket)
+	}
+	if uint64(set.Base) >= uint64(set.ID) || (set.Base == 0) != (set.Generation == 0) {
+		return fmt.Errorf("it is of generation %d over set %d", set.Generation, set.Base)
+	}
+	named := b.SetIDs[set.Shard] == set.ID || b.OverlayIDs[set.Shard] == set.ID
+	replaced := set.State == ReplicaSetDropping || set.State == ReplicaSetSealed && set.Pending
+	if b.State != BucketDropping && named == replaced {
+		return fmt.Errorf("it is %s, pending %t, and named by its bucket: %t", set.State, set.Pending, named)
+	}
+	if set.State == ReplicaSetDisputed && set.Intent == nil && b.State != BucketDropping {
+		return errors.New("it is in dispute over no intent")
+	}
+	return nil
+}
+
+// checkState checks what a set's state says of its other fields.
+func (s *ReplicaSet) checkState() error {
+	if len(s.Members) == 0 || s.Bounds.Version == 0 || s.Bounds.State != quorate.SetOpen && s.Bounds.State != quorate.SetSealed {
+		return fmt.Errorf("%d members, bounds version %d, %s", len(s.Members), s.Bounds.Version, s.Bounds.State)
+	}
+	formed := len(s.Formed) > len(s.Members)/2
+	open := s.Bounds.State == quorate.SetOpen
+	overlay := s.Base != 0
+	var sound bool
+	switch s.State {
+	case ReplicaSetForming:
+		sound = !formed && open && s.Pending == overlay && s.Announced == 0
+	case ReplicaSetOpen:
+		sound = formed && open && (overlay || !s.Pending) && overlay == (s.Announced != 0)
+	case ReplicaSetSealed:
+		sound = formed && !open && s.Sealed != nil
+	case ReplicaSetDisputed:
+		sound = formed && !open && !s.Pending && s.Sealed == nil
+	case ReplicaSetDropping:
+		sound = !s.Pending
+	}
+	if !sound || s.Announced > s.ModIndex || s.SealAsked && s.State != ReplicaSetOpen {
+		return fmt.Errorf("it is %s with %d of %d replicas formed, pending %t, announced at %d, seal asked for: %t",
+			s.State, len(s.Formed), len(s.Members), s.Pending, s.Announced, s.SealAsked)
+	}
+	return nil
+}
+
+// checkMembers checks the lists of what members have reported.
+func (s *ReplicaSet) checkMembers() error {
+	for _, list := range [][]quorate.ReplicaID{s.Formed, s.Dropped, s.reporters()} {
+		for i, id := range list {
+			if !s.HasMember(id) || i > 0 && list[i-1] >= id {
+				return fmt.Errorf("replica %d reported out of turn", id)
+			}
+		}
+	}
+	if len(s.Dropped) > 0 && (s.State != ReplicaSetDropping || len(s.Dropped) >= len(s.Members)) {
+		return fmt.Errorf("%d of %d replicas of a set that is %s are dropped", len(s.Dropped), len(s.Members), s.State)
+	}
+	return nil
+}
+
+func (s *ReplicaSet) reporters() (ids []quorate.ReplicaID) {
+	for _, r := range s.Reports {
+		ids = append(ids, r.Replica)
+	}
+	return ids
+}
+
+func (s *ReplicaSet) checkIntents() error {
+	i, d := s.Intent, s.Done
+	if i != nil && (!i.Kind.known() || d != nil && d.ID >= i.ID) || d != nil && (!d.Kind.known() || d.LogIndex == 0) {
+		return fmt.Errorf("intents %+v and %+v", i, d)
+	}
+	if i != nil && (s.State == ReplicaSetSealed || s.State == ReplicaSetDropping || s.State == ReplicaSetDisputed && i.Kind != IntentSeal) {
+		return fmt.Errorf("it is %s with intent %d (%s) under way", s.State, i.ID, i.Kind)
+	}
+	if s.Sealing() != nil && s.State == ReplicaSetForming {
+		return errors.New("it is forming and being sealed")
+	}
+	return nil
+}
+
+// checkSealed checks that what the set was sealed as is what a majority of its
+// members reported (PROTOCOL 14).
+func (s *ReplicaSet) checkSealed() error {
+	sealed, d := s.Sealed, s.Done
+	for _, r := range s.Reports {
+		if r.Index == 0 {
+			return fmt.Errorf("replica %d reports a seal at log index 0", r.Replica)
+		}
+	}
+	if sealed == nil {
+		if d != nil && d.Kind == IntentSeal {
+			return fmt.Errorf("its seal %d is confirmed and not recorded", d.ID)
+		}
+		return nil
+	}
+	if s.State != ReplicaSetSealed && s.State != ReplicaSetDropping || d == nil || d.Kind != IntentSeal || d.LogIndex != sealed.Index {
+		return fmt.Errorf("it is %s, sealed at %d, confirmed as %+v", s.State, sealed.Index, d)
+	}
+	votes, built := 0, false
+	for _, r := range s.Reports {
+		if r.Index == sealed.Index && r.Checksum == sealed.Checksum {
+			votes++
+			built = built || r.File != nil && *r.File == sealed.File
+		}
+	}
+	if votes <= len(s.Members)/2 || !built {
+		return fmt.Errorf("it is sealed as %d of %d members reported, and one of them built its file: %t", votes, len(s.Members), built)
+	}
+	return nil
+}
+
+func (s *ReplicaSet) intentIDs() (ids []IntentID) {
+	if s.Intent != nil {
+		ids = append(ids, s.Intent.ID)
+	}
+	if s.Done != nil {
+		ids = append(ids, s.Done.ID)
+	}
+	return ids
+}
+
+func (k IntentKind) known() bool { return IntentMembers <= k && k <= IntentSeal }
+
+func (s *state) checkDeletions() error {
+	size := 0
+	for _, d := range s.deletions {
+		if err := s.checkNumber("deletion", d.ID, s.last.deletion, d.ModIndex); err != nil {
+			return err
+		}
+		if _, r := checkDeletion(d.Body); r != nil {
+			return fmt.Errorf("deletion %d: %w", d.ID, r)
+		}
+		if r := checkRising("set", d.Sets); r != nil || len(d.Sets) == 0 || d.Announced > d.ModIndex {
+			return fmt.Errorf("deletion %d of sets %v, announced at %d", d.ID, d.Sets, d.Announced)
+		}
+		for _, id := range d.Sets {
+			if set := s.sets[id]; set == nil || set.State != ReplicaSetSealed || set.Pending {
+				return fmt.Errorf("deletion %d names set %d, which is not there, not sealed or replaced", d.ID, id)
+			}
+		}
+		size += len(d.Body)
+	}
+	if len(s.deletions) > MaxDeletions || size > maxDeletionBytes {
+		return fmt.Errorf("%d deletions of %d bytes are over the limits", len(s.deletions), size)
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package metasvc
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
+)
+
+const (
+	// maxQuiet bounds how long a set must have been quiet to be sealed
+	// (PROTOCOL 15).
+	maxQuiet = 24 * time.Hour
+	// absentAfter is how long a node may say nothing and still be waited for by
+	// the judge. A restart takes less; sealing is in no hurry.
+	absentAfter = time.Minute
+)
+
+// planSeal wants those open sets sealed whose time has come: the bucket's end
+// and late window are past, or somebody asked. Buckets of old time and overlays
+// must be quiet besides, since it is not the clock that ends a backfill.
+func planSeal(v view) (actions []Action, err error) {
+	var failed error
+	held := v.state.intentBytes()
+	for _, b := range byKey(v.state.buckets) {
+		if b.State != BucketOpen {
+			continue
+		}
+		for _, id := range slices.Concat(b.SetIDs, b.OverlayIDs) {
+			set := v.state.sets[id]
+			if set == nil || !set.Writable() || set.Intent != nil || !v.ripe(b, set) || v.awaitsDeletions(set) {
+				continue
+			}
+			payload, err := v.sealPayload(b, set)
+			if err == nil && len(payload) > maxIntentPayload {
+				err = fmt.Errorf("its horizons and deletions take %d bytes, over the limit of %d", len(payload), maxIntentPayload)
+			}
+			if err != nil {
+				failed = fmt.Errorf("seal set %d: %w", set.ID, err)
+				continue
+			}
+			if held += len(payload); held > maxIntentBytes {
+				break // the next ones' turn is when these are sealed
+			}
+			actions = append(actions, Action{LoopSeal, fmt.Sprintf("seal set %d of bucket %v", set.ID, b.Range),
+				BeginIntent{Set: set.ID, Kind: IntentSeal, Term: v.term, Payload: payload}})
+		}
+	}
+	if len(actions) > 0 {
+		return actions, nil // what failed fails again when these are done
+	}
+	return nil, failed
+}
+
+// ripe tells whether the time of an open set to be sealed has come.
+func (v view) ripe(b *BucketRecord, set *ReplicaSet) bool {
+	p, now := v.state.policies[b.Policy], v.now.UnixMilli()
+	if set.SealAsked && b.Range.End <= now {
+		return true
+	}
+	if b.Range.End > now-p.LateWindow.Milliseconds() {
+		return false
+	}
+	if set.Base == 0 && !b.OnDemand {
+		return true
+	}
+	since, known := v.quiet[set.ID]
+	return known && v.now.Sub(since) >= quietWindow(p.LateWindow, set.Generation)
+}
+
+// quietWindow is how long a set of a generation must have been quiet: the late
+// window, doubled with each generation, so that a trickle of late samples does
+// not rewrite a bucket each time.
+func quietWindow(late time.Duration, generation int) time.Duration {
+	for ; generation > 0 && late > 0 && late < maxQuiet; generation-- {
+		late *= 2
+	}
+	return min(late, maxQuiet)
+}
+
+// awaitsDeletions tells whether a deletion on the set's base is not effective
+// yet, which the seal must fold in.
+func (v view) awaitsDeletions(set *ReplicaSet) bool {
+	return set.Base != 0 && slices.ContainsFunc(v.state.deletionsOf(set.Base), func(d *DeletionRecord) bool { return d.Pending })
+}
+
+// sealPayload encodes whatever a set's canonical file depends on besides its
+// log (PROTOCOL 14, 17).
+func (v view) sealPayload(b *BucketRecord, set *ReplicaSet) ([]byte, error) {
+	seal := wire.Seal{Horizons: v.horizons(b)}
+	if set.Base != 0 {
+		for _, d := range v.state.deletionsOf(set.Base) {
+			decoded, err := wire.DecodeDeletion(d.Body)
+			if err != nil {
+				return nil, fmt.Errorf("deletion %d: %w", d.ID, err)
+			}
+			seal.Deletions = append(seal.Deletions, wire.NumberedDeletion{ID: d.ID, Deletion: decoded})
+		}
+	}
+	return seal.Append(nil), nil
+}
+
+// horizons lists the tenants whose own retention has taken part of a bucket.
+func (v view) horizons(b *BucketRecord) (list []wire.Horizon) {
+	p := v.state.policies[b.Policy]
+	for _, t := range v.state.tenants {
+		oldest := v.now.UnixMilli() - p.RetentionOf(t).Milliseconds()
+		if t.Retention == 0 || t.Retention >= p.Retention || oldest <= b.Range.Start {
+			continue
+		}
+		if slices.ContainsFunc(t.PlacementsOverlapping(b.Range.Start, b.Range.End-1), func(at Placement) bool { return at.Policy == b.Policy }) {
+			list = append(list, wire.Horizon{Tenant: t.ID, Oldest: oldest})
+		}
+	}
+	slices.SortFunc(list, func(a, b wire.Horizon) int { return cmp.Compare(a.Tenant, b.Tenant) })
+	return list
+}
+
+// planJudge wants the seals judged whose reports have a verdict. Apply judges
+// again; asking it only then keeps the log from filling.
+func planJudge(v view) (actions []Action) {
+	for _, set := range byKey(v.state.sets) {
+		intent := set.Sealing()
+		if intent == nil {
+			continue
+		}
+		live := v.live(set)
+		why := fmt.Sprintf("set %d is sealed", set.ID)
+		switch record, disputed := set.verdict(live); {
+		case record != nil:
+		case disputed && set.State != ReplicaSetDisputed:
+			why = fmt.Sprintf("set %d is in dispute", set.ID)
+		default:
+			continue
+		}
+		actions = append(actions, Action{LoopJudge, why, JudgeSeal{Set: set.ID, Intent: intent.ID, Term: v.term, Live: live}})
+	}
+	return actions
+}
+
+// live lists the members of a set, rising, that may still report: those on
+// nodes that were heard of within absentAfter, or of which that cannot be told
+// yet because this leader is new (PROTOCOL 17).
+func (v view) live(set *ReplicaSet) (list []quorate.ReplicaID) {
+	for _, m := range set.Members {
+		heard := v.leadingSince
+		for _, b := range v.beats {
+			if b.Node == m.Node && b.Received.After(heard) {
+				heard = b.Received
+			}
+		}
+		if m.Node == v.self || v.now.Sub(heard) <= absentAfter {
+			list = append(list, m.Replica)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// quietSets notes since when the progress of each set stands still, by this
+// leader's clock and since it leads (PROTOCOL 17).
+type quietSets struct {
+	mu   sync.Mutex // guards what follows
+	term uint64
+	sets map[quorate.ReplicaSetID]standstill
+}
+
+type standstill struct {
+	index uint64
+	since time.Time
+}
+
+// observe takes in how far the sets have come at now. A set that is not
+// reported loses its time.
+func (q *quietSets) observe(term uint64, now time.Time, progress map[quorate.ReplicaSetID]uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := q.sets
+	if q.term != term {
+		before = nil
+	}
+	q.term = term
+	q.sets = make(map[quorate.ReplicaSetID]standstill, len(progress))
+	for id, index := range progress {
+		s, known := before[id]
+		if !known || s.index != index {
+			s = standstill{index: index, since: now}
+		}
+		q.sets[id] = s
+	}
+}
+
+// forget is called when this node does not lead.
+func (q *quietSets) forget() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sets = nil
+}
+
+// since returns since when each set is quiet.
+func (q *quietSets) since() map[quorate.ReplicaSetID]time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	since := make(map[quorate.ReplicaSetID]time.Time, len(q.sets))
+	for id, s := range q.sets {
+		since[id] = s.since
+	}
+	return since
+}
