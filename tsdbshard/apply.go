@@ -2,6 +2,7 @@ package tsdbshard
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -12,7 +13,8 @@ import (
 
 // ApplyBatch applies committed entries in order. results[i][k] answers command
 // k of entries[i]: a *wire.BatchResult for a write, a *BoundsResult for a
-// bounds command. Entries at or below the manifest's index have no results.
+// bounds command, a *DeleteResult for a delete, a *SealResult for a seal.
+// Entries at or below the manifest's index have no results.
 //
 // An error (corrupt bytes, a kind that this version does not know) stops the
 // shard for good: the entry at fault and all after it are not applied.
@@ -50,7 +52,11 @@ func (s *Shard) applyEntry(e *quorate.LogEntry) ([]any, error) {
 		results, err = s.applyWrites(e.Index, entry.Commands)
 	case wire.KindBounds:
 		results, err = s.applyBounds(e.Index, entry.Commands)
-	case wire.KindSeal, wire.KindDelete, wire.KindActivate, wire.KindMeta:
+	case wire.KindSeal:
+		results, err = s.applySeals(e.Index, entry.Commands)
+	case wire.KindDelete:
+		results, err = s.applyDeletes(e.Index, entry.Commands)
+	case wire.KindActivate, wire.KindMeta:
 		err = fmt.Errorf("%w: %d is not for this version of the shard", wire.ErrUnknownKind, entry.Kind)
 	default:
 		err = fmt.Errorf("%w: %d", wire.ErrUnknownKind, entry.Kind)
@@ -97,6 +103,9 @@ func (s *Shard) applyWrites(index uint64, commands [][]byte) ([]any, error) {
 	var counts applyCounters
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.st.live.full() {
+		s.st.freezeLive()
+	}
 	before := s.st.table.next
 	for k := range batches {
 		n := len(batches[k].Histograms)
@@ -109,6 +118,10 @@ func (s *Shard) applyWrites(index uint64, commands [][]byte) ([]any, error) {
 		}
 		counts.addResult(&w.result)
 		counts.outOfOrder += w.outOfOrder
+		s.st.liveSamples += uint64(w.result.Floats + w.result.Histograms - w.result.Duplicates)
+		if w.result.Floats+w.result.Histograms+w.result.Exemplars > w.result.Duplicates {
+			s.st.lastWrite = index
+		}
 		results[k] = &w.result
 	}
 	s.st.advance(index)
@@ -175,7 +188,7 @@ func (w *batchWriter) judge() wire.BatchStatus {
 				continue
 			}
 			ref := uint32(row.Ref())
-			if ref >= w.st.table.next || tn == nil || w.st.table.newestOf(ref).tenant != tn.index {
+			if ref >= w.st.table.next || tn == nil || w.st.table.tenantOf(ref) != tn.index {
 				return wire.BatchUnknownRef
 			}
 		}
@@ -269,17 +282,16 @@ func (w *batchWriter) floats() error {
 	b, live := w.batch, w.st.live
 	for i, row := range b.Series {
 		ref := w.ref(row)
-		s := newestSample{time: b.Timestamps[i], bits: floatBits(b.Values[i]), kind: kindFloat}
+		s := newestSample{time: b.Timestamps[i], bits: math.Float64bits(b.Values[i]), kind: kindFloat}
 		if len(b.StartTimestamps) > 0 {
 			s.start = b.StartTimestamps[i]
 		}
 		newest := w.st.table.newestOf(ref)
 		var err error
-		switch w.judgeSample(wire.SectionFloats, i, newest, &s) {
+		switch w.judgeSample(wire.SectionFloats, i, &newest, &s) {
 		case inOrder:
-			s.tenant = newest.tenant
-			*newest = s
-			err = live.appendFloat(ref, s.time, s.start, b.Values[i])
+			w.st.table.setNewest(ref, &s)
+			live.appendFloat(ref, &newest, &s)
 		case late:
 			err = live.addOutOfOrder(ref, outOfOrderSample{t: s.time, st: s.start, v: b.Values[i]})
 		case refused:
@@ -313,10 +325,9 @@ func (w *batchWriter) histograms() error {
 		decoded.T, decoded.ST = s.time, s.start
 		newest := w.st.table.newestOf(ref)
 		var err error
-		switch w.judgeSample(wire.SectionHistograms, i, newest, &s) {
+		switch w.judgeSample(wire.SectionHistograms, i, &newest, &s) {
 		case inOrder:
-			s.tenant = newest.tenant
-			*newest = s
+			w.st.table.setNewest(ref, &s)
 			err = live.appendHistogram(ref, decoded, s.bits)
 		case late:
 			err = live.addOutOfOrder(ref, outOfOrderSample{t: s.time, st: s.start, histogram: encoded})
@@ -363,7 +374,7 @@ func (w *batchWriter) exemplars() {
 		if !w.inBounds(wire.SectionExemplars, i, t) {
 			continue
 		}
-		w.st.live.addExemplar(w.ref(row), exemplarRow{t: t, bits: floatBits(b.ExemplarValues[i]), labels: b.ExemplarLabels[i]})
+		w.st.live.addExemplar(w.ref(row), exemplarRow{t: t, bits: math.Float64bits(b.ExemplarValues[i]), labels: b.ExemplarLabels[i]})
 		w.result.Exemplars++
 	}
 }

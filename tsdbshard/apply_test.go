@@ -212,8 +212,8 @@ func TestEntriesThatStopTheReplica(t *testing.T) {
 	var enc wire.Encoder
 	good := oneFloat(1, 1).Append(nil)
 	for says, data := range map[string][]byte{
-		"seal":               enc.Append(nil, wire.KindSeal),
-		"delete":             enc.Append(nil, wire.KindDelete, []byte("x")),
+		"no seal":            enc.Append(nil, wire.KindSeal, []byte("x")),
+		"no deletion":        enc.Append(nil, wire.KindDelete, []byte("x")),
 		"activate":           enc.Append(nil, wire.KindActivate, []byte("x")),
 		"a metadata command": enc.Append(nil, wire.KindMeta, []byte("x")),
 		"no entry at all":    []byte("garbage"),
@@ -256,13 +256,13 @@ func TestAnExemplarThatIsTooOldCostsNothing(t *testing.T) {
 	}
 	r.write(&full.Batch)
 	live := r.shard.st.live
-	bytes, slabUsed := r.shard.MemcacheBytes(), live.chunks.used
+	bytes, slabUsed := r.shard.MemcacheBytes(), live.room.used
 	for range 3 {
 		old := batchOf(1, 1).exemplar(metricA(), 4999, 1, canonical("trace_id", "0123456789abcdef"))
 		require.Equal(t, 1, r.write(&old.Batch)[0].Exemplars)
 	}
 	require.Equal(t, bytes, r.shard.MemcacheBytes())
-	require.Equal(t, slabUsed, live.chunks.used)
+	require.Equal(t, slabUsed, live.room.used)
 }
 
 func TestExemplarsAreKeptOnceAndTheNewestStay(t *testing.T) {
@@ -325,9 +325,9 @@ func TestMetadataIsKeptWhenItChangesSomething(t *testing.T) {
 	require.Equal(t, map[string]string{"f": "counter|s|other", "g": "gauge||"}, r.dumpNow(1)[1].metadata)
 	v := r.view()
 	defer v.Close()
-	require.Len(t, v.Tenant(2).Metadata("f"), 1)
-	require.Empty(t, v.Tenant(2).Metadata("g"))
-	require.Empty(t, v.Tenant(3).Metadata(""))
+	require.Len(t, families(t, v.Tenant(2), "f"), 1)
+	require.Empty(t, families(t, v.Tenant(2), "g"))
+	require.Empty(t, families(t, v.Tenant(3), ""))
 }
 
 func TestARowThatIsNoHistogramIsRefusedAndTheOthersAreApplied(t *testing.T) {

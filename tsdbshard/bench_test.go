@@ -6,7 +6,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
@@ -94,6 +96,15 @@ func scrapeEntries(series, rounds int, index uint64) []quorate.LogEntry {
 	return entries
 }
 
+// cpuTime is the processor time that the process has used, with that of the
+// collector: what a figure is worth on a machine that has other things to do.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 func benchShard(b *testing.B, dir string) *Shard {
 	b.Helper()
 	s, err := New(Config{Dir: dir, Set: testSet})
@@ -131,13 +142,14 @@ func benchmarkApplyRefs(b *testing.B, pin func(*Shard) (unpin func())) {
 	const rounds, perRound = 100, benchSeries / benchPerWire
 	defs := definitionEntries(benchSeries)
 	entries := scrapeEntries(benchSeries, rounds, uint64(2+len(defs)))
-	samples, reported := 0, false
+	samples, reported, cpu := 0, false, time.Duration(0)
 	for b.Loop() {
 		b.StopTimer()
 		before := heapInUse()
 		s := benchShard(b, b.TempDir())
 		applyAll(b, s, defs)
 		created := heapInUse()
+		started := cpuTime(b)
 		b.StartTimer()
 		for round := range rounds {
 			unpin := pin(s)
@@ -145,6 +157,7 @@ func benchmarkApplyRefs(b *testing.B, pin func(*Shard) (unpin func())) {
 			unpin()
 		}
 		samples += benchSeries * rounds
+		cpu += cpuTime(b) - started
 		b.StopTimer()
 		if !reported {
 			reported = true
@@ -155,6 +168,7 @@ func benchmarkApplyRefs(b *testing.B, pin func(*Shard) (unpin func())) {
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(samples), "ns/sample")
+	b.ReportMetric(float64(cpu.Nanoseconds())/float64(samples), "cpu-ns/sample")
 }
 
 // BenchmarkApplyNewSeries applies definitions, each with a first sample.
@@ -168,13 +182,15 @@ func BenchmarkApplyNewSeries(b *testing.B) {
 		}
 		entries = append(entries, quorate.LogEntry{Index: uint64(2 + len(entries)), Data: enc.Append(nil, wire.KindWrite, batch.Append(nil))})
 	}
-	n := 0
+	n, cpu := 0, time.Duration(0)
 	for b.Loop() {
 		b.StopTimer()
 		before := heapInUse()
 		s := benchShard(b, b.TempDir())
+		started := cpuTime(b)
 		b.StartTimer()
 		applyAll(b, s, entries)
+		cpu += cpuTime(b) - started
 		b.StopTimer()
 		if n == 0 {
 			b.ReportMetric(float64(heapInUse()-before)/benchSeries, "B/series")
@@ -184,9 +200,10 @@ func BenchmarkApplyNewSeries(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/series")
+	b.ReportMetric(float64(cpu.Nanoseconds())/float64(n), "cpu-ns/series")
 }
 
-// BenchmarkFlushAndOpen writes a flush file of 20k series and 120 rounds and
+// BenchmarkFlushAndOpen writes a block of 20k series and 120 rounds and
 // opens a shard from it.
 func BenchmarkFlushAndOpen(b *testing.B) {
 	const series, rounds = 20_000, 120
@@ -206,7 +223,7 @@ func BenchmarkFlushAndOpen(b *testing.B) {
 		payload, err = f.Persist(context.Background(), last)
 		require.NoError(b, err)
 		b.StopTimer()
-		bytes = f.(*frozenState).entry.bytes
+		bytes = f.(*frozenState).file.entry.bytes
 		f.Published()
 		require.NoError(b, s.Close())
 		b.StartTimer()
@@ -272,4 +289,111 @@ func BenchmarkSelect(b *testing.B) {
 	require.NoError(b, err)
 	f.Published()
 	b.Run("file", run)
+}
+
+// BenchmarkRestart opens a shard of a million series and ten million samples in
+// blocks and replays a scrape of each: what a node does before it is ready.
+func BenchmarkRestart(b *testing.B) {
+	const series, rounds = 1_000_000, 10
+	dir := b.TempDir()
+	s := benchShard(b, dir)
+	defs := definitionEntries(series)
+	applyAll(b, s, defs)
+	entries := scrapeEntries(series, rounds+1, uint64(2+len(defs)))
+	entries, tail := entries[:rounds*series/benchPerWire], entries[rounds*series/benchPerWire:]
+	applyAll(b, s, entries)
+	last := entries[len(entries)-1].Index
+	f, err := s.Freeze()
+	require.NoError(b, err)
+	payload, err := f.Persist(context.Background(), last)
+	require.NoError(b, err)
+	f.Published()
+	require.NoError(b, s.Close())
+	var opened, replayed time.Duration
+	n := 0
+	for b.Loop() {
+		started := time.Now()
+		s, err := New(Config{Dir: dir, Set: testSet})
+		require.NoError(b, err)
+		require.NoError(b, s.Open(context.Background(), payload, last))
+		opened += time.Since(started)
+		started = time.Now()
+		applyAll(b, s, tail)
+		replayed += time.Since(started)
+		require.NoError(b, s.Close())
+		n++
+	}
+	b.ReportMetric(float64(opened.Nanoseconds())/float64(n*series), "ns/series-open")
+	b.ReportMetric(float64(n*series)/replayed.Seconds()/1e6, "M-samples/s-replay")
+}
+
+// BenchmarkSeal computes the logical checksum of 20k series x 120 from one
+// block, writes the canonical block and reads it back.
+func BenchmarkSeal(b *testing.B) {
+	const series, rounds = 20_000, 120
+	dir := b.TempDir()
+	s := benchShard(b, dir)
+	defs := definitionEntries(series)
+	entries := scrapeEntries(series, rounds, uint64(2+len(defs)))
+	applyAll(b, s, defs)
+	applyAll(b, s, entries)
+	f, err := s.Freeze()
+	require.NoError(b, err)
+	_, err = f.Persist(context.Background(), entries[len(entries)-1].Index)
+	require.NoError(b, err)
+	f.Published()
+	var enc wire.Encoder
+	index := entries[len(entries)-1].Index + 1
+	applyAll(b, s, []quorate.LogEntry{{Index: index, Data: enc.Append(nil, wire.KindSeal, AppendSealCommand(nil, &wire.Seal{}))}})
+	v := viewOf(b, s)
+	defer v.Close()
+	b.Run("checksum", func(b *testing.B) {
+		n := 0
+		for b.Loop() {
+			_, err := Checksum(context.Background(), Sources{View: v})
+			require.NoError(b, err)
+			n += series * rounds
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/sample")
+	})
+	b.Run("canonical block", func(b *testing.B) {
+		n, bytes := 0, uint64(0)
+		for b.Loop() {
+			file, err := WriteCanonical(context.Background(), Sources{View: v}, Config{Dir: dir, Set: testSet}, index)
+			require.NoError(b, err)
+			n, bytes = n+series*rounds, file.Bytes
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/sample")
+		b.ReportMetric(float64(bytes)/(series*rounds), "B/sample")
+	})
+}
+
+// BenchmarkFreezeAndPublish measures how long readers and Apply wait for a flush
+// of 100k series.
+func BenchmarkFreezeAndPublish(b *testing.B) {
+	s := benchShard(b, b.TempDir())
+	defs := definitionEntries(benchSeries)
+	applyAll(b, s, defs)
+	index := uint64(2 + len(defs))
+	var freeze, publish time.Duration
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		entries := scrapeEntries(benchSeries, 4, index)
+		applyAll(b, s, entries)
+		index += uint64(len(entries))
+		b.StartTimer()
+		started := time.Now()
+		f, err := s.Freeze()
+		freeze += time.Since(started)
+		require.NoError(b, err)
+		_, err = f.Persist(context.Background(), index-1)
+		require.NoError(b, err)
+		started = time.Now()
+		f.Published()
+		publish += time.Since(started)
+		n++
+	}
+	b.ReportMetric(float64(freeze.Microseconds())/float64(n), "µs/freeze")
+	b.ReportMetric(float64(publish.Microseconds())/float64(n), "µs/publish")
 }

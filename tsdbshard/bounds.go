@@ -46,9 +46,10 @@ func decodeBoundsCommand(command []byte) (quorate.Bounds, error) {
 	return b, nil
 }
 
-// changeBounds applies a bounds command (PROTOCOL 4: an older intent is refused).
+// changeBounds applies a bounds command (PROTOCOL 4: an older intent is
+// refused). The bounds of a sealed set do not change any more.
 func (st *state) changeBounds(b quorate.Bounds) *BoundsResult {
-	if b.Version > st.bounds.Version {
+	if b.Version > st.bounds.Version && st.bounds.State == quorate.SetOpen {
 		st.bounds.Version, st.bounds.Range = b.Version, b.Range
 	}
 	return &BoundsResult{

@@ -7,7 +7,7 @@ import (
 )
 
 var (
-	// ErrDamaged is wrapped by every error about a flush file or a manifest
+	// ErrDamaged is wrapped by every error about a block or a manifest
 	// whose bytes are not what was written.
 	ErrDamaged = errors.New("damaged bytes")
 	// ErrFormat is wrapped when a file or manifest has a format version that

@@ -58,13 +58,21 @@ func (tv *TenantView) ExemplarQuerier() storage.ExemplarQuerier { return exempla
 // series' labels and within each by time.
 func (q exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
 	results := []exemplar.QueryResult{}
-	for _, ref := range q.tv.exemplarSeries() {
-		lset := labelsOf(q.tv.view.labelsOf(ref))
+	refs, err := q.tv.exemplarSeries()
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range refs {
+		lset := q.tv.view.labelSet(ref)
 		if !matchesAnySet(lset, matchers) {
 			continue
 		}
 		result := exemplar.QueryResult{SeriesLabels: lset}
-		for _, e := range q.tv.view.exemplars(ref) {
+		list, err := q.tv.view.exemplars(ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
 			if e.t < start || e.t > end {
 				continue
 			}
@@ -83,21 +91,27 @@ func (q exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher)
 }
 
 // exemplarSeries returns the refs of the tenant's series that have exemplars.
-func (tv *TenantView) exemplarSeries() []uint32 {
+func (tv *TenantView) exemplarSeries() ([]uint32, error) {
 	if tv.tenant == nil {
-		return nil
+		return nil, nil
 	}
 	v := tv.view
 	refs := slices.Clone(v.liveExemplars)
 	for _, m := range v.frozen {
 		refs = append(refs, m.exemplarRefs...)
 	}
-	for _, b := range v.blocks {
-		refs = append(refs, b.exemplarRefs...)
+	for _, f := range v.files {
+		err := f.delta.ExemplarRefs(func(ref uint32) error {
+			refs = append(refs, ref)
+			return nil
+		})
+		if err != nil {
+			return nil, f.read(err)
+		}
 	}
 	slices.Sort(refs)
 	refs = slices.Compact(refs)
-	return slices.DeleteFunc(refs, func(ref uint32) bool { return v.definition(ref).tenant != tv.tenant.index })
+	return slices.DeleteFunc(refs, func(ref uint32) bool { return v.tenantOf(ref) != tv.tenant.index }), nil
 }
 
 // matchesAnySet tells whether labels match all matchers of one of the sets.
@@ -113,13 +127,8 @@ func matchesAnySet(lset labels.Labels, sets [][]*labels.Matcher) bool {
 // labelsOf decodes canonical labels.
 func labelsOf(canonical []byte) labels.Labels {
 	var b labels.ScratchBuilder
-	addLabels(&b, canonical)
-	return b.Labels()
-}
-
-// addLabels adds canonical labels to a builder, which copies them.
-func addLabels(b *labels.ScratchBuilder, canonical []byte) {
 	for it := wire.IterLabels(canonical); it.Next(); {
 		b.Add(textOf(it.Name()), textOf(it.Value()))
 	}
+	return b.Labels()
 }

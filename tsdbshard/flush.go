@@ -1,6 +1,8 @@
 package tsdbshard
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +12,13 @@ import (
 	"time"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/durable"
+	"github.com/quorate/quorate/tsdbshard/block"
 )
 
 var errWrongIndex = errors.New("the manifest's index is not that of the frozen state")
+
+// writeBufferBytes is how much of a block is gathered for one write.
+const writeBufferBytes = 256 << 10
 
 // frozenState is the shard as it was at a Freeze. It satisfies quorate.Frozen.
 type frozenState struct {
@@ -21,13 +26,17 @@ type frozenState struct {
 	st         *state
 	generation uint64
 	applied    uint64
-	base       manifest // the files before, the bounds and next ref at the Freeze
-	src        flushSource
+	base       manifest // all but the files and which tombstones they need
+	src        deltaSource
+	// compact tells to rewrite all files, as was asked for by the request of
+	// that number.
+	compact bool
+	request uint64
 
-	// What Persist made; nil when there was nothing to write.
-	index uint64
-	block *block
-	entry *fileEntry
+	// What Persist made.
+	index  uint64
+	merged int        // how many files at the end of the list the new one replaces
+	file   *blockFile // nil when there was nothing to write
 }
 
 var _ quorate.Frozen = (*frozenState)(nil)
@@ -45,24 +54,34 @@ func (s *Shard) Freeze() (quorate.Frozen, error) {
 	st := s.st
 	s.generation++
 	st.afterFreeze = 0
-	if st.live.dirty {
-		st.frozen = append(slices.Clip(st.frozen), st.live)
-		st.live = &memcache{epoch: st.epoch}
-	}
+	st.freezeLive()
 	f := &frozenState{
 		shard: s, st: st, generation: s.generation, applied: st.applied,
-		base: manifest{bounds: st.bounds, next: st.table.next, files: st.files},
-		src: flushSource{
-			set: s.cfg.Set, lo: st.manifestIndex, frozen: st.frozen,
-			firstRef: st.filesNext, next: st.table.next,
-			labels: st.table.labels.blocks, definitions: st.table.definitions,
+		base: manifest{bounds: st.bounds, seal: st.seal, next: st.table.next, lastWrite: st.lastWrite},
+		src: deltaSource{
+			set: s.cfg.Set, lo: st.manifestIndex, frozen: st.frozen, tombstones: st.tombstones,
+			firstRef: st.filesNext, catalog: st.table.catalog(),
 		},
+		compact: s.compactRequested != s.compacted || st.tombstones.tooMany(),
+		request: s.compactRequested,
 	}
 	for _, tn := range st.table.tenants {
 		f.src.tenants = append(f.src.tenants, tn.id)
+		if tn.info.mint <= tn.info.maxt {
+			f.base.tenants = append(f.base.tenants, tenantRange{tenant: tn.id, mint: tn.info.mint, maxt: tn.info.maxt})
+		}
 	}
 	f.src.check = f.checkVoid
 	return f, nil
+}
+
+// RequestCompaction makes the next Freeze one whose Persist rewrites all
+// samples into one block and leaves out those that were deleted. The request
+// stands until such a Persist is published.
+func (s *Shard) RequestCompaction() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.compactRequested++
 }
 
 // checkVoid tells whether the frozen state is still to be persisted.
@@ -75,26 +94,48 @@ func (f *frozenState) checkVoid() error {
 	return nil
 }
 
-// checkIndex tells whether the frozen state is to be persisted under an index:
-// it is not void, and a manifest with that index would claim just the entries
-// that it holds. One that claimed more would lose them at the next start.
-func (f *frozenState) checkIndex(index uint64) error {
+// begin checks whether the frozen state is to be persisted under an index: it
+// is not void, and a manifest with that index would claim just the entries that
+// it holds. One that claimed more would lose them at the next start. It takes
+// hold of the files that the new one will replace.
+func (f *frozenState) begin(index uint64) error {
 	f.shard.mu.RLock()
 	defer f.shard.mu.RUnlock()
-	after := f.st.afterFreeze
-	switch {
-	case f.generation != f.shard.generation:
+	if f.generation != f.shard.generation {
 		return ErrVoid
-	case index < f.applied || after != 0 && index >= after:
+	}
+	after := f.st.afterFreeze
+	if index < f.applied || after != 0 && index >= after {
 		return fmt.Errorf("%w: entry %d was the last before the freeze, %d the first after (0: none)", errWrongIndex, f.applied, after)
-	case index <= f.src.lo && !f.src.empty():
+	}
+	files := f.st.files
+	fresh := !f.src.empty()
+	if fresh && index <= f.src.lo {
 		return fmt.Errorf("%w: the last manifest is at %d", errWrongIndex, f.src.lo)
+	}
+	if f.compact {
+		f.src.files = filesToCompact(files, &f.src)
+	} else {
+		f.src.files = filesToMerge(files, &f.src)
+	}
+	f.merged = len(f.src.files)
+	if f.merged > 0 {
+		f.src.lo, f.src.firstRef = f.src.files[0].entry.lo, definedBefore(files[:len(files)-f.merged])
+		retainAll(f.src.files)
 	}
 	return nil
 }
 
-// Persist writes one flush file with everything that is in none yet, fsyncs
-// it, and returns the payload of the manifest that names it.
+func definedBefore(files []*blockFile) (next uint32) {
+	for _, f := range files {
+		next += f.entry.series
+	}
+	return next
+}
+
+// Persist writes one block with everything that is in none yet, and with the
+// files at the end of the list that are not much larger, so that there are few;
+// fsyncs it; and returns the payload of the manifest that names it.
 func (f *frozenState) Persist(ctx context.Context, index uint64) ([]byte, error) {
 	s := f.shard
 	s.persisting.Lock()
@@ -108,63 +149,119 @@ func (f *frozenState) Persist(ctx context.Context, index uint64) ([]byte, error)
 }
 
 func (f *frozenState) persist(ctx context.Context, index uint64) ([]byte, error) {
-	if err := f.checkIndex(index); err != nil {
+	lo, firstRef := f.src.lo, f.src.firstRef
+	if err := f.begin(index); err != nil {
 		return nil, err
 	}
+	defer func() {
+		releaseAll(f.src.files)
+		f.src.files, f.src.lo, f.src.firstRef = nil, lo, firstRef
+	}()
+	f.drop() // of an earlier Persist
 	f.index = index
-	m := f.base
-	if f.src.empty() {
-		return m.encode(), nil
+	files := f.st.files
+	if !f.src.empty() {
+		f.src.hi = index
+		if err := f.write(ctx); err != nil {
+			return nil, err
+		}
+		files = append(slices.Clip(files[:len(files)-f.merged]), f.file)
 	}
-	f.src.hi = index
+	m := f.base
+	slices.SortFunc(m.tenants, func(a, b tenantRange) int { return cmp.Compare(a.tenant, b.tenant) })
+	m.tombstones = f.src.tombstones.needed(files, nil)
+	for _, b := range files {
+		m.files = append(m.files, b.entry)
+	}
+	return m.encode(), nil
+}
+
+// write writes the block and opens it.
+func (f *frozenState) write(ctx context.Context) error {
+	s := f.shard
 	started := time.Now()
-	name := flushFileName(f.src.lo, f.src.hi)
-	err := durable.Write(filepath.Join(f.shard.cfg.Dir, name), func(w io.Writer) error {
+	name := deltaFileName(f.src.lo, f.src.hi)
+	var summary block.Summary
+	err := s.cfg.Disk.Write(filepath.Join(s.cfg.Dir, name), func(w io.Writer) error {
+		buffered := bufio.NewWriterSize(w, writeBufferBytes)
 		var err error
-		if f.block, f.entry, err = writeFlushFile(ctx, &f.src, newPageWriter(w)); err != nil {
+		if summary, err = writeDelta(ctx, &f.src, buffered); err != nil {
+			return err
+		}
+		if err := buffered.Flush(); err != nil {
 			return err
 		}
 		return f.checkVoid()
 	})
 	if err != nil {
-		return nil, err
+		return err
+	}
+	entry := entryOf(f.src.lo, f.src.hi, summary, summary.Hash)
+	if f.file, err = openBlockFile(&s.cfg, s.log, &entry, f.src.firstRef); err != nil {
+		return err
 	}
 	took := time.Since(started)
-	f.shard.metrics.flushSeconds.Observe(took.Seconds())
-	f.shard.metrics.flushBytes.Add(float64(f.entry.bytes))
-	f.shard.log.Info("flush file written", "set", f.shard.cfg.Set, "file", name, "bytes", f.entry.bytes,
-		"samples", f.entry.samples, "series", f.entry.rows, "took", took)
-	m.files = append(slices.Clip(m.files), *f.entry)
-	return m.encode(), nil
+	s.metrics.flushSeconds.Observe(took.Seconds())
+	s.metrics.flushBytes.Add(float64(entry.bytes))
+	s.metrics.mergedFiles.Add(float64(f.merged))
+	s.log.Info("block written", "set", s.cfg.Set, "file", name, "bytes", entry.bytes, "samples", entry.samples,
+		"series", entry.rows, "merged_files", f.merged, "compacted", f.compact, "took", took)
+	return nil
 }
 
 // Published moves readers to the file: views taken from now on read it in
-// place of the frozen memcaches that it holds. It does nothing if the frozen
-// state is void; the samples stay in memory then, and the next Persist writes
-// them under another name.
+// place of the frozen memcaches and the files that it holds. It does nothing if
+// the frozen state is void; the samples stay in memory then, and the next
+// Persist writes them under another name.
 func (f *frozenState) Published() {
 	s := f.shard
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if f.generation != s.generation {
+		s.mu.Unlock()
+		f.drop()
 		return
 	}
 	st := f.st
 	st.manifestIndex = f.index
-	if f.entry != nil {
-		st.files = append(slices.Clip(st.files), *f.entry)
-		st.blocks = append(slices.Clip(st.blocks), f.block)
-		st.frozen = st.frozen[len(f.src.frozen):] // a Freeze since would have made f void
+	var old []*blockFile
+	if f.file != nil {
+		kept := len(st.files) - f.merged
+		old = st.files[kept:]
+		before := st.fileBytes()
+		st.files = append(slices.Clip(st.files[:kept]), f.file)
+		st.frozen = st.frozen[len(f.src.frozen):] // only deletes have appended to it: a Freeze would have made f void
 		st.filesNext = f.src.next
-		s.metrics.fileBytes.Add(float64(f.entry.bytes))
+		s.metrics.files.Add(float64(1 - f.merged))
+		s.retired = append(slices.DeleteFunc(s.retired, (*blockFile).gone), old...)
+		s.metrics.fileBytes.Add(float64(st.fileBytes() - before))
+		f.file = nil // it is the state's now
+	}
+	st.tombstones = st.tombstones.needed(st.files, st.frozen)
+	s.setTombstones(st.tombstones)
+	if f.compact {
+		s.compacted = f.request
 	}
 	s.setMemcacheBytes(st.memcacheBytes())
 	s.metrics.flushes.WithLabelValues("published").Inc()
+	s.mu.Unlock()
+	for _, b := range old {
+		b.retire()
+		b.release()
+	}
 }
 
 // Discard leaves everything as it is: what was frozen is written by the next
 // Persist. A file that this one wrote stays until the next Open, since the
 // manifest that names it may come to light in a crash.
 func (f *frozenState) Discard() {
+	f.drop()
 	f.shard.metrics.flushes.WithLabelValues("discarded").Inc()
+}
+
+// drop lets go of the file that Persist wrote.
+func (f *frozenState) drop() {
+	if f.file != nil {
+		f.file.release()
+		f.file = nil
+	}
 }

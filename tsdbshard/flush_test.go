@@ -1,18 +1,17 @@
 package tsdbshard
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/testwait"
 	"github.com/quorate/quorate/internal/wire"
 )
@@ -60,7 +59,7 @@ func TestKilledAtAnyPointOfAFlush(t *testing.T) {
 
 	f := r.freeze()
 	payload := r.persist(f, r.index)
-	name := flushFileName(oldManifest, r.index)
+	name := deltaFileName(oldManifest, r.index)
 	written, err := os.ReadFile(filepath.Join(dir, name))
 	require.NoError(t, err)
 
@@ -78,8 +77,8 @@ func TestKilledAtAnyPointOfAFlush(t *testing.T) {
 			require.NoError(t, crashed.shard.Close())
 		})
 	}
-	oldFile := flushFileName(1, oldManifest)
-	for _, cut := range []int{0, 1, pageHeadBytes, len(written) / 2, len(written) - 1, len(written)} {
+	oldFile := deltaFileName(1, oldManifest)
+	for _, cut := range []int{0, 1, 10, len(written) / 2, len(written) - 1, len(written)} {
 		state := t.TempDir()
 		copyDir(t, before, state)
 		require.NoError(t, os.WriteFile(filepath.Join(state, name+".tmp"), written[:cut], 0o600))
@@ -93,59 +92,18 @@ func TestKilledAtAnyPointOfAFlush(t *testing.T) {
 	check("after the manifest", state, payload, r.index, []string{oldFile, name})
 }
 
-func TestOpenSweepsOnlyFlushFilesThatTheManifestDoesNotName(t *testing.T) {
+func TestOpenSweepsOnlyBlocksThatTheManifestDoesNotName(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, dir, openRange(0, 100))
 	r.write(everything(1))
 	r.flush()
-	named := flushFileName(1, 2)
-	for _, name := range []string{flushFileName(2, 9), "flush-2-9.qff", "notes.txt", "x.tmp"} {
+	named := deltaFileName(1, 2)
+	for _, name := range []string{deltaFileName(2, 9), "2-9.qdelta", "notes.txt", "x.tmp"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
 	}
-	require.NoError(t, os.Mkdir(filepath.Join(dir, flushFileName(3, 4)), 0o700))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, deltaFileName(3, 4)), 0o700))
 	r.reopen()
-	require.Equal(t, []string{named, flushFileName(3, 4), "flush-2-9.qff", "notes.txt"}, fileNames(t, dir))
-}
-
-// TestDamageOfAFlushFileIsFound flips every bit of a file and cuts it at every
-// length: each must be found, and the error must say on which page.
-func TestDamageOfAFlushFileIsFound(t *testing.T) {
-	r := newRig(t, t.TempDir(), openRange(0, 100))
-	r.write(everything(1))
-	r.flush()
-	path := filepath.Join(r.dir, flushFileName(1, 2))
-	good, err := os.ReadFile(path)
-	require.NoError(t, err)
-	m, err := decodeManifest(r.payload)
-	require.NoError(t, err)
-	require.EqualValues(t, len(good), m.files[0].bytes)
-	load := func(data []byte) error {
-		st := &state{table: newTable(), live: &memcache{}}
-		return loadFlushFile(bytes.NewReader(data), testSet, &m.files[0], st)
-	}
-	require.NoError(t, load(good))
-	for i := range good {
-		for bit := range 8 {
-			bad := slices.Clone(good)
-			bad[i] ^= 1 << bit
-			err := load(bad)
-			require.ErrorIs(t, err, ErrDamaged, "bit %d of byte %d of %d", bit, i, len(good))
-			require.ErrorContains(t, err, "page ")
-		}
-	}
-	for n := range good {
-		require.ErrorIs(t, load(good[:n]), ErrDamaged, "cut to %d bytes of %d", n, len(good))
-	}
-	require.ErrorIs(t, load(append(slices.Clone(good), 0)), ErrDamaged)
-
-	good[len(good)/2] ^= 1
-	require.NoError(t, os.WriteFile(path, good, 0o600))
-	_, err = loadState(t.Context(), r.dir, testSet, r.payload, r.manifest)
-	require.ErrorIs(t, err, ErrDamaged)
-	require.ErrorContains(t, err, path)
-	require.NoError(t, os.Remove(path))
-	_, err = loadState(t.Context(), r.dir, testSet, r.payload, r.manifest)
-	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.Equal(t, []string{named, deltaFileName(3, 4), "2-9.qdelta", "notes.txt"}, fileNames(t, dir))
 }
 
 func TestAFileOfAnotherPlaceIsRefused(t *testing.T) {
@@ -153,23 +111,30 @@ func TestAFileOfAnotherPlaceIsRefused(t *testing.T) {
 		r := newRig(t, t.TempDir(), openRange(0, 100))
 		r.write(oneFloat(1, value))
 		r.flush()
-		data, err := os.ReadFile(filepath.Join(r.dir, flushFileName(1, 2)))
+		data, err := os.ReadFile(filepath.Join(r.dir, deltaFileName(1, 2)))
 		require.NoError(t, err)
 		return r, data
 	}
 	r, good := write(1)
 	_, other := write(2)
-	path := filepath.Join(r.dir, flushFileName(1, 2))
+	path := filepath.Join(r.dir, deltaFileName(1, 2))
+	load := func(set quorate.ReplicaSetID, manifest uint64) error {
+		s, err := New(Config{Dir: r.dir, Set: set})
+		require.NoError(t, err)
+		defer s.Close()
+		return s.Open(t.Context(), r.payload, manifest)
+	}
 
 	require.NoError(t, os.WriteFile(path, other, 0o600))
-	_, err := loadState(t.Context(), r.dir, testSet, r.payload, r.manifest)
-	require.ErrorIs(t, err, ErrDamaged, "a sound file that is not the one the manifest names")
+	require.ErrorIs(t, load(testSet, r.manifest), ErrDamaged, "a sound file that is not the one the manifest names")
 
 	require.NoError(t, os.WriteFile(path, good, 0o600))
-	_, err = loadState(t.Context(), r.dir, testSet+1, r.payload, r.manifest)
-	require.ErrorIs(t, err, ErrDamaged, "a file of another set")
-	_, err = loadState(t.Context(), r.dir, testSet, r.payload, r.manifest-1)
-	require.ErrorIs(t, err, ErrDamaged, "a file that ends after the manifest")
+	require.ErrorIs(t, load(testSet+1, r.manifest), ErrDamaged, "a file of another set")
+	require.ErrorIs(t, load(testSet, r.manifest-1), ErrDamaged, "a file that ends after the manifest")
+	require.NoError(t, load(testSet, r.manifest))
+
+	require.NoError(t, os.Remove(path))
+	require.ErrorIs(t, load(testSet, r.manifest), fs.ErrNotExist)
 }
 
 func TestEveryBitOfAManifestIsChecked(t *testing.T) {
@@ -198,11 +163,11 @@ func TestDiscardedStateIsWrittenByTheNextFlush(t *testing.T) {
 	r.flush()
 	require.Empty(t, r.shard.st.frozen)
 	require.Zero(t, r.shard.MemcacheBytes())
-	require.Equal(t, []string{flushFileName(1, 2), flushFileName(1, 3)}, fileNames(t, r.dir), "a discarded file stays until the next open")
+	require.Equal(t, []string{deltaFileName(1, 2), deltaFileName(1, 3)}, fileNames(t, r.dir), "a discarded file stays until the next open")
 	require.Equal(t, want, r.dumpNow(1))
 	r.reopen()
 	require.Equal(t, want, r.dumpNow(1))
-	require.Equal(t, []string{flushFileName(1, 3)}, fileNames(t, r.dir))
+	require.Equal(t, []string{deltaFileName(1, 3)}, fileNames(t, r.dir))
 }
 
 func TestFailedPersistKeepsTheState(t *testing.T) {
@@ -318,9 +283,9 @@ func TestNothingToWriteMakesNoFile(t *testing.T) {
 	require.Equal(t, map[int64]string{1: float(0, 1)}, r.samplesOfA())
 }
 
-// TestFlushFilesAreDeterministic writes one interval on two replicas, of which
+// TestBlocksAreDeterministic writes one interval on two replicas, of which
 // one failed to flush in between and had a view open all the time.
-func TestFlushFilesAreDeterministic(t *testing.T) {
+func TestBlocksAreDeterministic(t *testing.T) {
 	a, b := newRig(t, t.TempDir(), openRange(0, 1000)), newRig(t, t.TempDir(), openRange(0, 1000))
 	v := b.view()
 	defer v.Close()

@@ -5,10 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"os"
-	"path/filepath"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorate/quorate"
@@ -22,7 +21,10 @@ import (
 func FuzzApply(f *testing.F) {
 	f.Add(uint8(wire.KindWrite), everything(5).Append(nil), oneFloat(6, 1).Append(nil))
 	f.Add(uint8(wire.KindBounds), AppendBoundsCommand(nil, openRange(1, 50)), []byte{})
-	f.Add(uint8(wire.KindSeal), []byte{}, []byte{})
+	seal := AppendSealCommand(nil, &wire.Seal{Intent: 1, Horizons: []wire.Horizon{{Tenant: 1, Oldest: 5}}})
+	f.Add(uint8(wire.KindSeal), seal, seal)
+	d := wire.Deletion{Tenant: 1, MinTime: 1, MaxTime: 2, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "a")}}
+	f.Add(uint8(wire.KindDelete), d.Append(nil), d.Append(nil))
 	for _, h := range testHistograms() {
 		b := batchOf(1, 1).histogram(metricA(), 3, 1, h.H, h.FH)
 		f.Add(uint8(wire.KindWrite), b.Append(nil), everything(5).Append(nil))
@@ -75,58 +77,6 @@ func FuzzApplyRaw(f *testing.F) {
 	})
 }
 
-// fixChecksums makes the checksums of a file's pages right, so that a fuzzer
-// gets past them.
-func fixChecksums(b []byte) (fixed []byte, rollup uint32) {
-	fixed = bytes.Clone(b)
-	for rest := fixed; len(rest) >= pageHeadBytes; {
-		n := uint64(binary.LittleEndian.Uint32(rest[1:]))
-		binary.LittleEndian.PutUint32(rest[5:], crc32.Checksum(rest[:5], castagnoli))
-		if n+pageHeadBytes+4 > uint64(len(rest)) {
-			break
-		}
-		body, tail := rest[pageHeadBytes:pageHeadBytes+n], rest[pageHeadBytes+n:pageHeadBytes+n+4]
-		binary.LittleEndian.PutUint32(tail, crc32.Update(crc32.Checksum(rest[:5], castagnoli), castagnoli, body))
-		rollup = crc32.Update(rollup, castagnoli, tail)
-		rest = rest[pageHeadBytes+n+4:]
-	}
-	return fixed, rollup
-}
-
-// FuzzFlushFile loads arbitrary bytes as a flush file, as they are and with
-// checksums made right.
-func FuzzFlushFile(f *testing.F) {
-	r := newRig(f, f.TempDir(), openRange(0, 100))
-	r.write(everything(1))
-	r.flush()
-	good, err := os.ReadFile(filepath.Join(r.dir, flushFileName(1, 2)))
-	require.NoError(f, err)
-	entry := r.shard.st.files[0]
-	f.Add(good)
-	f.Add(good[:40])
-	f.Fuzz(func(t *testing.T, data []byte) {
-		load := func(data []byte, want fileEntry) error {
-			st := &state{table: newTable(), live: &memcache{}}
-			err := loadFlushFile(bytes.NewReader(data), testSet, &want, st)
-			require.True(t, err == nil || errors.Is(err, ErrDamaged) || errors.Is(err, ErrFormat), "%v", err)
-			if err == nil {
-				for ref := range st.table.next {
-					st.blocks[0].appendParts(nil, ref)
-					st.blocks[0].appendExemplars(nil, ref)
-				}
-			}
-			return err
-		}
-		if err := load(data, entry); err == nil {
-			require.Equal(t, good, data)
-		}
-		fixed, rollup := fixChecksums(data)
-		want := entry
-		want.rollup, want.bytes = rollup, uint64(len(fixed))
-		load(fixed, want) //nolint:errcheck // its kind is checked in load
-	})
-}
-
 // FuzzManifest decodes arbitrary bytes as a shard manifest.
 func FuzzManifest(f *testing.F) {
 	r := newRig(f, f.TempDir(), openRange(0, 100))
@@ -134,6 +84,13 @@ func FuzzManifest(f *testing.F) {
 	r.write(everything(1))
 	r.flush()
 	r.write(everything(2))
+	r.flush()
+	f.Add(r.payload)
+	d := wire.Deletion{Tenant: 1, MinTime: 1, MaxTime: 2, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "a")}}
+	r.apply(wire.KindDelete, d.Append(nil))
+	r.flush()
+	f.Add(r.payload)
+	r.seal(wire.Seal{Intent: 1, Horizons: []wire.Horizon{{Tenant: 1, Oldest: 5}}})
 	r.flush()
 	f.Add(r.payload)
 	f.Fuzz(func(t *testing.T, data []byte) {

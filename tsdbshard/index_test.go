@@ -36,7 +36,7 @@ func indexRig(t *testing.T) (*TenantView, []labels.Labels) {
 	v := r.view()
 	t.Cleanup(v.Close)
 	slices.SortFunc(all, labels.Compare)
-	return v.Tenant(1), all
+	return v.tenant(1), all
 }
 
 func testMatchers() [][]*labels.Matcher {
@@ -144,7 +144,7 @@ func TestSymbolsAreAllNamesAndValuesInOrder(t *testing.T) {
 
 func TestStatsCountSeries(t *testing.T) {
 	tv, _ := indexRig(t)
-	s := tv.Stats("__name__", 2)
+	s := statsOf(t, tv, 2)
 	require.EqualValues(t, 300, s.NumSeries)
 	require.EqualValues(t, 1, s.MinTime)
 	require.EqualValues(t, 1, s.MaxTime)
@@ -155,8 +155,9 @@ func TestStatsCountSeries(t *testing.T) {
 	require.Equal(t, [2]int64{1, 2}, [2]int64{tv.Meta().MinTime, tv.Meta().MaxTime})
 }
 
-// TestLabelOrderEqualsPrometheus compares the order of canonical bytes with
-// labels.Compare, also where a length prefix alone would order otherwise.
+// TestLabelOrderEqualsPrometheus compares the orders of canonical bytes and of
+// a table's series with labels.Compare, also where a length prefix alone would
+// order otherwise.
 func TestLabelOrderEqualsPrometheus(t *testing.T) {
 	long := string(slices.Repeat([]byte("v"), 300))
 	sets := [][]byte{
@@ -164,10 +165,20 @@ func TestLabelOrderEqualsPrometheus(t *testing.T) {
 		canonical("a", "b", "cc", "a"), canonical("a", long), canonical("a", long+"v"), canonical("a", "w"), canonical("b", "a"),
 		canonical("a", "b", "c", "\xff"), canonical("a", "\x00"),
 	}
+	table := newTable()
+	for i, lset := range sets {
+		ref, isNew, err := table.define(table.tenant(1), lset)
+		require.NoError(t, err)
+		require.True(t, isNew)
+		require.EqualValues(t, i, ref)
+	}
+	c := table.catalog()
 	sign := func(x int) int { return max(-1, min(1, x)) }
-	for _, a := range sets {
-		for _, b := range sets {
-			require.Equal(t, sign(labels.Compare(labelsOf(a), labelsOf(b))), sign(compareLabels(a, b)), "%q and %q", a, b)
+	for i, a := range sets {
+		for j, b := range sets {
+			want := sign(labels.Compare(labelsOf(a), labelsOf(b)))
+			require.Equal(t, want, sign(compareLabels(a, b)), "%q and %q", a, b)
+			require.Equal(t, want, sign(c.compare(uint32(i), uint32(j))), "%q and %q", a, b)
 		}
 	}
 }

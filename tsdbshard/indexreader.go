@@ -11,8 +11,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
-
-	"github.com/quorate/quorate/internal/wire"
 )
 
 const (
@@ -38,44 +36,79 @@ var _ tsdb.IndexReader = (*indexReader)(nil)
 // Close does nothing: the view holds everything.
 func (r *indexReader) Close() error { return nil }
 
-// names runs f with the tenant's postings and the view's next ref, under the
-// shard's read lock; f copies slice headers and returns.
-func (r *indexReader) names(f func(p *postings, next uint32)) {
+// locked runs f with the tenant and the series table under the shard's read
+// lock; f takes snapshots of lists and returns.
+func (r *indexReader) locked(f func(t *table, tn *tenant)) {
 	if r.tv.tenant == nil {
 		return
 	}
-	mu := &r.tv.view.shard.mu
-	mu.RLock()
-	defer mu.RUnlock()
-	f(r.tv.tenant.postings, r.tv.view.next)
+	v := r.tv.view
+	v.shard.mu.RLock()
+	defer v.shard.mu.RUnlock()
+	f(v.st.table, r.tv.tenant)
 }
 
-// values returns the values of a label that the view shows, in the order of
-// their first series, and the lists that belong to them.
-func (r *indexReader) values(name string) (values []string, lists [][]uint32) {
-	r.names(func(p *postings, next uint32) {
-		if n := p.names[name]; n != nil {
-			k := n.cutValues(next)
-			// The list headers change as series come; the values do not.
-			values, lists = n.values[:k:k], slices.Clone(n.lists[:k])
-			for i := range lists {
-				lists[i] = cutRefs(lists[i], next)
+// values returns the labels of a name that the view shows, in the order of
+// their first series.
+func (r *indexReader) values(name string) (values idList) {
+	r.locked(func(t *table, tn *tenant) {
+		if n, ok := tn.names[name]; ok {
+			values = t.labels.names[n].values.snapshot(&t.slab, r.tv.view.nextLabel)
+		}
+	})
+	return values
+}
+
+// listsAtOnce is of how many labels lists are taken under one lock.
+const listsAtOnce = 256
+
+// lists gives the series lists of labels to f, one after the other: taken a
+// batch at a time, so that Apply does not wait for a million of them and no
+// memory is needed for more than a batch.
+func (r *indexReader) lists(ids []uint32, f func(i int, l *idList) error) error {
+	v := r.tv.view
+	var batch [listsAtOnce]idList
+	for from := 0; from < len(ids); from += listsAtOnce {
+		part := ids[from:min(from+listsAtOnce, len(ids))]
+		r.locked(func(t *table, _ *tenant) {
+			for i, id := range part {
+				batch[i] = t.labels.snapshot(&t.labels.row(id).series, v.next)
+			}
+		})
+		for i := range part {
+			if err := f(from+i, &batch[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// nameNumbers returns the numbers of the label names that the view shows.
+func (r *indexReader) nameNumbers() (numbers []uint32) {
+	r.locked(func(_ *table, tn *tenant) {
+		for _, n := range tn.names {
+			if int(n) < len(r.tv.view.names) {
+				numbers = append(numbers, n)
 			}
 		}
 	})
-	return values, lists
+	return numbers
 }
 
 // Symbols returns all label names and values in order.
 func (r *indexReader) Symbols() index.StringIter {
 	var symbols []string
-	r.names(func(p *postings, next uint32) {
-		for name, n := range p.names {
-			if k := n.cutValues(next); k > 0 {
-				symbols = append(append(symbols, name), n.values[:k]...)
+	for _, n := range r.nameNumbers() {
+		name := r.tv.view.names[n].text
+		symbols = append(symbols, name)
+		values := r.values(name)
+		for c := values.runs(); c.next(); {
+			for id := c.start; id < c.end; id++ {
+				symbols = append(symbols, r.tv.view.value(id))
 			}
 		}
-	})
+	}
 	slices.Sort(symbols)
 	return index.NewStringListIter(slices.Compact(symbols))
 }
@@ -93,27 +126,69 @@ func (r *indexReader) SortedLabelValues(ctx context.Context, name string, hints 
 
 // LabelValues returns the values of a label over the series that match.
 func (r *indexReader) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, error) {
-	values, lists := r.values(name)
-	if len(matchers) == 0 {
-		return limited(slices.Clone(values), hints), nil
+	list := r.values(name)
+	ids := list.appendAll(nil)
+	if len(matchers) > 0 {
+		selected, err := tsdb.PostingsForMatchers(ctx, r, slices.Clone(matchers)...)
+		if err != nil {
+			return nil, fmt.Errorf("values of label %q: %w", name, err)
+		}
+		if ids, err = r.valuesOf(ctx, selected, ids, name); err != nil {
+			return nil, fmt.Errorf("values of label %q: %w", name, err)
+		}
 	}
-	selected, err := tsdb.PostingsForMatchers(ctx, r, slices.Clone(matchers)...)
+	if hints != nil && hints.Limit > 0 && len(ids) > hints.Limit {
+		ids = ids[:hints.Limit]
+	}
+	values := make([]string, len(ids))
+	for i, id := range ids {
+		values[i] = r.tv.view.value(id)
+	}
+	return values, nil
+}
+
+// valuesOf returns those labels of a name, out of all of them, that one of the
+// selected series has. Few series are asked for their labels, of many the
+// labels' lists are looked through.
+func (r *indexReader) valuesOf(ctx context.Context, selected index.Postings, all []uint32, name string) ([]uint32, error) {
+	refs, err := r.expand(selected, nil)
 	if err != nil {
-		return nil, fmt.Errorf("values of label %q: %w", name, err)
+		return nil, err
 	}
-	candidates := make([]index.Postings, len(lists))
-	for i, list := range lists {
-		candidates[i] = newRefList(list)
+	v := r.tv.view
+	found := make([]uint32, 0, min(len(refs), len(all)))
+	if len(refs) < len(all) {
+		for i, ref := range refs {
+			if i%checkContextEvery == 0 && ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			it, _ := v.ids(ref)
+			for id, ok := it.next(); ok; id, ok = it.next() {
+				if v.name(id) == name {
+					found = append(found, id)
+					break
+				}
+			}
+		}
+		slices.Sort(found)
+		return slices.Compact(found), nil
 	}
-	found, err := index.FindIntersectingPostings(selected, candidates)
-	if err != nil {
-		return nil, fmt.Errorf("values of label %q: %w", name, err)
+	set := union{words: make([]uint64, v.next/64+1)}
+	for _, ref := range refs {
+		set.addRun(ref, ref+1)
 	}
-	matching := make([]string, len(found))
-	for i, at := range found {
-		matching[i] = values[at]
-	}
-	return limited(matching, hints), nil
+	err = r.lists(all, func(i int, l *idList) error {
+		for c := l.runs(); c.next(); {
+			for ref := c.start; ref < c.end; ref++ {
+				if set.words[ref>>6]&(1<<(ref&63)) != 0 {
+					found = append(found, all[i])
+					return ctx.Err()
+				}
+			}
+		}
+		return ctx.Err()
+	})
+	return found, err
 }
 
 func limited(values []string, hints *storage.LabelHints) []string {
@@ -132,21 +207,20 @@ func (r *indexReader) LabelNames(ctx context.Context, matchers ...*labels.Matche
 		}
 		return r.LabelNamesFor(ctx, selected)
 	}
-	var names []string
-	r.names(func(p *postings, next uint32) {
-		for name, n := range p.names {
-			if n.cutValues(next) > 0 {
-				names = append(names, name)
-			}
-		}
-	})
+	numbers := r.nameNumbers()
+	names := make([]string, len(numbers))
+	for i, n := range numbers {
+		names[i] = r.tv.view.names[n].text
+	}
 	slices.Sort(names)
 	return names, nil
 }
 
 // LabelNamesFor returns the label names of the series of a postings list, in order.
 func (r *indexReader) LabelNamesFor(ctx context.Context, p index.Postings) ([]string, error) {
-	seen := make(map[string]struct{})
+	v := r.tv.view
+	seen := make([]bool, len(v.names))
+	names := []string{}
 	for i := 0; p.Next(); i++ {
 		if i%checkContextEvery == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -155,15 +229,13 @@ func (r *indexReader) LabelNamesFor(ctx context.Context, p index.Postings) ([]st
 		if err != nil {
 			return nil, err
 		}
-		for it := wire.IterLabels(r.tv.view.labelsOf(ref)); it.Next(); {
-			if _, ok := seen[string(it.Name())]; !ok {
-				seen[string(it.Name())] = struct{}{}
+		it, _ := v.ids(ref)
+		for id, ok := it.next(); ok; id, ok = it.next() {
+			if n := v.label(id).name; !seen[n] {
+				seen[n] = true
+				names = append(names, v.names[n].text)
 			}
 		}
-	}
-	names := make([]string, 0, len(seen))
-	for name := range seen {
-		names = append(names, name)
 	}
 	slices.Sort(names)
 	return names, p.Err()
@@ -171,55 +243,71 @@ func (r *indexReader) LabelNamesFor(ctx context.Context, p index.Postings) ([]st
 
 // Postings returns the series that have one of the values for a label.
 func (r *indexReader) Postings(ctx context.Context, name string, values ...string) (index.Postings, error) {
-	lists := make([][]uint32, 0, len(values))
+	v := r.tv.view
+	lists := make([]idList, 0, len(values))
 	all, _ := index.AllPostingsKey()
-	r.names(func(p *postings, next uint32) {
-		if name == all {
-			lists = append(lists, cutRefs(p.all, next))
-			return
-		}
-		n := p.names[name]
-		if n == nil {
-			return
-		}
-		for _, value := range values {
-			if i, ok := n.at[value]; ok {
-				lists = append(lists, cutRefs(n.lists[i], next))
+	for from := 0; from < len(values); from += listsAtOnce {
+		r.locked(func(t *table, tn *tenant) {
+			if name == all {
+				lists = append(lists[:0], tn.series.snapshot(&t.slab, v.next))
+				return
 			}
-		}
-	})
-	return mergeLists(ctx, lists), nil
+			for _, value := range values[from:min(from+listsAtOnce, len(values))] {
+				if id, ok := t.labels.lookup(t.seed, tn, name, value); ok && id < v.nextLabel {
+					lists = append(lists, t.labels.snapshot(&t.labels.row(id).series, v.next))
+				}
+			}
+		})
+	}
+	return mergeLists(ctx, lists, v.next), nil
 }
 
 // PostingsForLabelMatching returns the series whose value of a label matches.
 func (r *indexReader) PostingsForLabelMatching(ctx context.Context, name string, match func(string) bool) index.Postings {
-	values, lists := r.values(name)
-	matching := make([][]uint32, 0, 16)
-	for i, value := range values {
-		if i%checkContextEvery == 0 && ctx.Err() != nil {
-			return index.ErrPostings(ctx.Err())
-		}
-		if match(value) {
-			matching = append(matching, lists[i])
+	var matching []uint32
+	list := r.values(name)
+	n := 0
+	for c := list.runs(); c.next(); {
+		for id := c.start; id < c.end; id++ {
+			if n++; n%checkContextEvery == 0 && ctx.Err() != nil {
+				return index.ErrPostings(ctx.Err())
+			}
+			if match(r.tv.view.value(id)) {
+				matching = append(matching, id)
+			}
 		}
 	}
-	return mergeLists(ctx, matching)
+	return r.seriesOf(ctx, matching)
 }
 
 // PostingsForAllLabelValues returns the series that have a label.
 func (r *indexReader) PostingsForAllLabelValues(ctx context.Context, name string) index.Postings {
-	_, lists := r.values(name)
-	return mergeLists(ctx, lists)
+	list := r.values(name)
+	return r.seriesOf(ctx, list.appendAll(nil))
 }
 
-func mergeLists(ctx context.Context, lists [][]uint32) index.Postings {
-	its := make([]*refList, 0, len(lists))
-	for _, list := range lists {
-		if len(list) > 0 {
-			its = append(its, newRefList(list))
+// seriesOf returns the series that have one of the labels.
+func (r *indexReader) seriesOf(ctx context.Context, ids []uint32) index.Postings {
+	v := r.tv.view
+	var (
+		lists []idList
+		u     = union{limit: v.next}
+	)
+	err := r.lists(ids, func(_ int, l *idList) error {
+		if len(ids) > lazyUnion {
+			u.add(l)
+		} else {
+			lists = append(lists, *l)
 		}
+		return ctx.Err()
+	})
+	switch {
+	case err != nil:
+		return index.ErrPostings(err)
+	case len(ids) > lazyUnion:
+		return u.postings()
 	}
-	return index.Merge(ctx, its...)
+	return mergeLists(ctx, lists, v.next)
 }
 
 // ref returns the ref of a position in a postings list; see refList.
@@ -252,18 +340,8 @@ func (r *indexReader) SortedPostings(p index.Postings) index.Postings {
 	if err != nil {
 		return index.ErrPostings(fmt.Errorf("expand postings: %w", err))
 	}
-	type entry struct {
-		ref    uint32
-		labels []byte
-	}
-	entries := make([]entry, len(refs))
-	for i, ref := range refs {
-		entries[i] = entry{ref: ref, labels: r.tv.view.labelsOf(ref)}
-	}
-	slices.SortFunc(entries, func(a, b entry) int { return compareLabels(a.labels, b.labels) })
-	for i := range entries {
-		refs[i] = entries[i].ref
-	}
+	v := r.tv.view
+	slices.SortFunc(refs, v.compare)
 	return &sortedList{refs: refs, at: -1, r: r}
 }
 
@@ -271,7 +349,7 @@ func (r *indexReader) SortedPostings(p index.Postings) index.Postings {
 // hash of their labels as TSDB blocks do.
 func (r *indexReader) ShardedPostings(p index.Postings, shardIndex, shardCount uint64) index.Postings {
 	refs, err := r.expand(p, func(ref uint32) bool {
-		return labels.StableHash(labelsOf(r.tv.view.labelsOf(ref)))%shardCount == shardIndex
+		return labels.StableHash(r.tv.view.labelSet(ref))%shardCount == shardIndex
 	})
 	if err != nil {
 		return index.ErrPostings(fmt.Errorf("expand postings: %w", err))
@@ -287,7 +365,7 @@ func (r *indexReader) Series(position storage.SeriesRef, builder *labels.Scratch
 	}
 	v := r.tv.view
 	builder.Reset()
-	addLabels(builder, v.labelsOf(ref))
+	v.addLabels(builder, ref)
 	if metas == nil {
 		return nil
 	}

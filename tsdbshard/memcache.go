@@ -2,8 +2,10 @@ package tsdbshard
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"sort"
+	"unsafe"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
@@ -11,12 +13,6 @@ import (
 )
 
 const (
-	// tailRows is how many floats of a series wait uncompressed. More make
-	// longer chunks, fewer cost less memory for series that rarely come.
-	tailRows = 16
-	// firstTailRows is for how many there is room at first in an interval: a
-	// series that came for a few samples costs a quarter of one that stays.
-	firstTailRows = 4
 	// outOfOrderRows is how many out-of-order samples of a series wait until
 	// they are sorted and compressed as one run.
 	outOfOrderRows = 32
@@ -27,28 +23,23 @@ const (
 	MaxExemplars = 4096
 )
 
-// Rough sizes by which memory is counted.
-const (
-	floatBytes = 16
-	rowBytes   = 48
-	extraBytes = 176
-)
-
 // memcache holds the samples of one log interval: the live one until Freeze,
 // then it never changes again.
 type memcache struct {
-	pages  []*[pageRows]memRow // by ref; nil where nothing was touched
-	chunks slab                // chunk records, encoded histograms, exemplar labels
-	enc    runEncoder
-	bytes  int64
+	pages  []*rowPage // by ref; nil where nothing was touched
+	extras []*rowExtra
+	room   room // tails, chunk records, encoded histograms, exemplar labels
+	times  timesMemo
+	enc    tailEncoder
+	bytes  int64 // of memory, roughly
 	dirty  bool
 	// exemplarRefs lists the series that have exemplars here, in the order of
 	// their first one.
 	exemplarRefs []uint32
 	// metadata lists what changed, in log order.
 	metadata []metadataChange
-	// epoch is the number of the newest view pinned to this memcache, pinned
-	// the number of those that are open. Guarded by the shard's lock.
+	// epoch is the number of the newest view pinned to this memcache; views are
+	// those that are open, oldest first. Guarded by the shard's lock.
 	epoch uint64
 	views []*View
 }
@@ -58,27 +49,40 @@ type metadataChange struct {
 	entry  wire.Metadata
 }
 
-// memRow is one series' samples in a memcache.
-type memRow struct {
-	epoch uint64 // memcache.epoch at the last change; see touch
-	// tail are the floats that wait, ascending in time. What is past its end
-	// may be written, what is before it never is while a view is pinned.
-	tail  []stagedFloat
-	extra *rowExtra // what most series do not have
-	last  slabPos   // newest in-order chunk record
+// Rows lie in pages without pointers, so that the collector does not look at
+// them.
+const (
+	rowPageBits = 8
+	rowPageRows = 1 << rowPageBits
+	rowPageMask = rowPageRows - 1
+)
+
+type rowPage struct {
+	rows [rowPageRows]memRow
+	// epochs are memcache.epoch at the last change, for each group of rows.
+	epochs [rowPageRows / groupRows]uint64
 }
 
-// stagedFloat is a float that waits to be compressed. Time and value lie side
-// by side, so that staging one touches one cache line.
-type stagedFloat struct {
-	t int64
-	v float64
+// groupRows is how many rows are saved into a view at once, before the first
+// change of one of them: 1.8 kB, which costs as much as to save two rows alone,
+// and a scrape changes them all.
+const groupRows = 64
+
+type rowGroup [groupRows]memRow
+
+// memRow is one series' samples in a memcache.
+type memRow struct {
+	tail  slabPos // floats that wait; 0 when there is no room for them yet
+	last  slabPos // newest in-order chunk record
+	extra uint32  // number of what most series do not have, plus one
+	tailShape
+	used uint8 // bytes of the tail
+	size uint8 // bytes that there is room for
 }
 
 // rowExtra is the rarer part of a series.
 type rowExtra struct {
-	// starts are the start timestamps of the tail's rows; nil while all are 0.
-	starts []int64
+	epoch uint64 // memcache.epoch at the last change
 	// open is the in-order histogram chunk. Either it or the tail is empty.
 	open chunk.Open
 	// newestBits and newestStart complete the newest sample when open has it.
@@ -99,35 +103,54 @@ type outOfOrderSample struct {
 	histogram []byte
 }
 
+// Sizes by which memory is counted.
+const (
+	pageBytes       = int64(unsafe.Sizeof(rowPage{}))
+	extraBytes      = int64(unsafe.Sizeof(rowExtra{})) + 8
+	outOfOrderBytes = int64(unsafe.Sizeof(outOfOrderSample{}))
+	exemplarBytes   = int64(unsafe.Sizeof(exemplarRow{}))
+)
+
+// full tells whether positions in the memcache are about to run out: then it
+// must be frozen before the next entry.
+func (m *memcache) full() bool { return m.room.full() }
+
 // row returns a series' row, ready to be changed.
 func (m *memcache) row(ref uint32) *memRow {
-	page := int(ref >> pageBits)
-	if page >= len(m.pages) {
-		m.pages = append(m.pages, make([]*[pageRows]memRow, page+1-len(m.pages))...)
+	page := int(ref >> rowPageBits)
+	if page >= len(m.pages) || m.pages[page] == nil {
+		m.addPage(page)
 	}
 	p := m.pages[page]
-	if p == nil {
-		p = new([pageRows]memRow)
-		m.pages[page] = p
-		m.bytes += pageRows * rowBytes
-	}
-	row := &p[ref&pageMask]
-	m.dirty = true
-	if row.epoch != m.epoch {
-		m.touch(ref, row)
+	row := &p.rows[ref&rowPageMask]
+	if group := ref / groupRows % (rowPageRows / groupRows); p.epochs[group] != m.epoch {
+		m.touch(p, ref)
 	}
 	return row
 }
 
-// touch is called before the first change of a row since a view was pinned. It
-// saves what the row is into those views that have not seen it change.
-func (m *memcache) touch(ref uint32, row *memRow) {
+func (m *memcache) addPage(page int) {
+	if page >= len(m.pages) {
+		before := cap(m.pages)
+		m.pages = append(m.pages, make([]*rowPage, page+1-len(m.pages))...)
+		m.bytes += int64(8 * (cap(m.pages) - before))
+	}
+	m.pages[page] = new(rowPage)
+	m.dirty = true
+	m.bytes += pageBytes
+}
+
+// touch is called before the first change of a group of rows since a view was
+// pinned. It saves what they are into those views that have not seen them change.
+func (m *memcache) touch(p *rowPage, ref uint32) {
+	epoch := &p.epochs[ref/groupRows%(rowPageRows/groupRows)]
+	first := ref & rowPageMask &^ (groupRows - 1)
 	for _, v := range m.views {
-		if v.epoch > row.epoch {
-			v.saved.put(ref, row.image(true))
+		if v.epoch > *epoch {
+			v.saved.put(ref, (*rowGroup)(p.rows[first:]))
 		}
 	}
-	row.epoch = m.epoch
+	*epoch = m.epoch
 }
 
 // pinned tells whether an open view reads this memcache.
@@ -135,81 +158,209 @@ func (m *memcache) pinned() bool { return len(m.views) > 0 }
 
 // rowIfAny returns a series' row for reading, or nil.
 func (m *memcache) rowIfAny(ref uint32) *memRow {
-	if page := int(ref >> pageBits); page < len(m.pages) && m.pages[page] != nil {
-		return &m.pages[page][ref&pageMask]
+	if page := int(ref >> rowPageBits); page < len(m.pages) && m.pages[page] != nil {
+		return &m.pages[page].rows[ref&rowPageMask]
 	}
 	return nil
 }
 
+// extraIfAny returns a row's rarer part, or nil.
+func (m *memcache) extraIfAny(row *memRow) *rowExtra {
+	if row.extra == 0 {
+		return nil
+	}
+	return m.extras[row.extra-1]
+}
+
+// extraOf returns a row's rarer part, ready to be changed: likewise.
 func (m *memcache) extraOf(row *memRow) *rowExtra {
-	if row.extra == nil {
-		row.extra = new(rowExtra)
+	if row.extra == 0 {
+		m.extras = append(m.extras, &rowExtra{epoch: m.epoch})
+		row.extra = uint32(len(m.extras))
 		m.bytes += extraBytes
 	}
-	return row.extra
-}
-
-// appendFloat appends an in-order float.
-func (m *memcache) appendFloat(ref uint32, t, st int64, v float64) error {
-	row := m.row(ref)
-	if row.extra != nil && !row.extra.open.Empty() {
-		m.sealHistograms(row)
+	x := m.extras[row.extra-1]
+	if x.epoch == m.epoch {
+		return x
 	}
-	if len(row.tail) == tailRows {
-		m.sealTail(row)
-	}
-	if len(row.tail) == cap(row.tail) {
-		m.growTail(row)
-	}
-	if st != 0 || row.extra != nil && row.extra.starts != nil {
-		x := m.extraOf(row)
-		before := cap(x.starts)
-		if x.starts == nil {
-			x.starts = make([]int64, len(row.tail), cap(row.tail))
+	for _, v := range m.views {
+		if v.epoch > x.epoch {
+			v.saved.putExtra(row.extra, x.image(true))
 		}
-		x.starts = append(x.starts, st)
-		m.bytes += int64(8 * (cap(x.starts) - before))
 	}
-	row.tail = append(row.tail, stagedFloat{t: t, v: v})
-	return nil
+	x.epoch = m.epoch
+	return x
 }
 
-// growTail makes room in a tail that has none: a little for a series that is
-// new to this memcache, all there will be for one that goes on. Views that
-// hold the old array keep it.
-func (m *memcache) growTail(row *memRow) {
-	rows := tailRows
-	if cap(row.tail) == 0 && row.last == 0 {
-		rows = firstTailRows
+// appendFloat appends an in-order float. before is the series' newest sample
+// before it: the tail's last one if the tail has any, since a memcache is not
+// live any more when a series' newest sample is not the last one given to it.
+func (m *memcache) appendFloat(ref uint32, before, s *newestSample) {
+	row := m.row(ref)
+	step := uint64(s.time) - uint64(before.time)
+	switch {
+	case row.rows == 0:
+		m.beginTail(row, s)
+		return
+	case row.rows == tailRows:
+		m.sealTail(row)
+		m.beginTail(row, s)
+		return
+	case row.rows == 1 && step <= math.MaxUint32:
+		row.step = uint32(step)
 	}
-	m.bytes += int64(floatBytes * (rows - cap(row.tail)))
-	row.tail = append(make([]stagedFloat, 0, rows), row.tail...)
+	if step != uint64(row.step) || row.started || s.start != 0 {
+		m.appendOdd(row, before, s, step)
+		return
+	}
+	room := row.tail.from(m.room.blocks)[row.used:row.size]
+	kind := kindOf(s.bits, before.bits)
+	if n := valueBytes[kind&3]; n > uint(len(room)) {
+		if !m.growTail(row, n) {
+			m.sealTail(row)
+			m.beginTail(row, s)
+			return
+		}
+		room = row.tail.from(m.room.blocks)[row.used:row.size]
+	}
+	row.used += uint8(putValue(room, kind, s.bits))
+	row.kinds |= uint32(kind) << (2 * row.rows)
+	row.rows++
+}
+
+// appendOdd appends a float that came sooner or later than its tail's step
+// says, or with a start timestamp.
+func (m *memcache) appendOdd(row *memRow, before, s *newestSample, step uint64) {
+	var buf [maxTailSample]byte
+	kind := kindOf(s.bits, before.bits)
+	b := buf[:putValue(buf[:], kind, s.bits)]
+	b = binary.AppendVarint(b, int64(step-uint64(row.step)))
+	if row.started {
+		b = binary.AppendVarint(b, s.start-before.start)
+	}
+	tooLong := int(row.used)+len(b) > int(row.size) && !m.growTail(row, uint(len(b)))
+	if tooLong || s.start != 0 && !row.started {
+		m.sealTail(row)
+		m.beginTail(row, s)
+		return
+	}
+	copy(row.tail.from(m.room.blocks)[row.used:row.size], b)
+	row.used += uint8(len(b))
+	row.kinds |= uint32(kind) << (2 * row.rows)
+	row.odd |= 1 << row.rows
+	row.rows++
+}
+
+// beginTail puts the first sample into an empty tail.
+func (m *memcache) beginTail(row *memRow, s *newestSample) {
+	if row.extra != 0 {
+		if x := m.extraIfAny(row); !x.open.Empty() {
+			row.last = m.putHistograms(row.last, x.open.Chunk())
+			m.extraOf(row).open = chunk.Open{}
+		}
+	}
+	var buf [tailTimeBytes + maxTailSample]byte
+	b := binary.LittleEndian.AppendUint64(buf[:0], uint64(s.time))
+	kind := kindOf(s.bits, 0)
+	b = buf[:len(b)+int(putValue(buf[len(b):], kind, s.bits))]
+	row.tailShape = tailShape{kinds: uint32(kind), rows: 1}
+	if s.start != 0 {
+		b = binary.AppendVarint(append(b, 0), s.start) // a step of nothing
+		row.odd, row.started = 1, true
+	}
+	row.used = 0
+	if len(b) > int(row.size) {
+		m.growTail(row, uint(len(b)))
+	}
+	copy(row.tail.from(m.room.blocks)[:row.size], b)
+	row.used = uint8(len(b))
+}
+
+// growTail makes room for n more bytes of a tail, and for what the samples
+// after them are likely to take once there are enough to tell by. Views that
+// hold the old bytes keep them. It is false when the tail is too long.
+func (m *memcache) growTail(row *memRow, n uint) bool {
+	need := int(row.used) + int(n)
+	if need > maxTailBytes {
+		return false
+	}
+	if row.rows >= 4 {
+		need = min(max(need, int(row.used)*tailRows/int(row.rows)), maxTailBytes)
+	}
+	at, size := m.take(need)
+	if row.tail != 0 {
+		copy(at.from(m.room.blocks)[:row.used], row.tail.from(m.room.blocks))
+		m.give(row.tail, int(row.size))
+	}
+	row.tail, row.size = at, uint8(size)
+	return true
 }
 
 // sealTail compresses the tail. It runs only when the next sample has come, so
 // that the newest sample of a series is always found uncompressed.
 func (m *memcache) sealTail(row *memRow) {
-	var starts []int64
-	if row.extra != nil {
-		starts = row.extra.starts
+	c := m.enc.encode(row, row.tail.from(m.room.blocks))
+	row.last = m.putFloats(row.last, &c)
+	// What is as large as the next tail is likely to be is kept for it.
+	if need := unitsOf(int(row.used)) * roomUnit; m.pinned() || need <= int(row.size)/2 {
+		m.give(row.tail, int(row.size))
+		at, size := m.take(need)
+		row.tail, row.size = at, uint8(size)
 	}
-	row.last = m.putChunk(row.last, m.enc.encode(starts, row.tail))
-	if m.pinned() { // a view may hold both
-		m.bytes -= int64(floatBytes*cap(row.tail) + 8*cap(starts))
-		row.tail, starts = nil, nil
+	row.rows, row.used = 0, 0
+}
+
+// dropTail gives up the room of an empty tail.
+func (m *memcache) dropTail(row *memRow) {
+	if row.tail != 0 {
+		m.give(row.tail, int(row.size))
+		row.tail, row.size = 0, 0
 	}
-	row.tail = row.tail[:0]
-	if row.extra != nil {
-		row.extra.starts = starts[:0]
+}
+
+func (m *memcache) take(n int) (slabPos, int) {
+	m.reclaim()
+	before := m.room.bytes
+	at, size := m.room.take(n)
+	m.bytes += m.room.bytes - before
+	return at, size
+}
+
+// reclaim frees what no open view can refer to any more.
+func (m *memcache) reclaim() {
+	if m.room.drained == len(m.room.retired) {
+		return
 	}
+	oldest := uint64(math.MaxUint64)
+	if len(m.views) > 0 {
+		oldest = m.views[0].epoch
+	}
+	m.room.reclaim(oldest)
+}
+
+func (m *memcache) give(at slabPos, size int) {
+	if m.pinned() {
+		m.room.retire(at, size, m.epoch)
+		return
+	}
+	m.room.give(at, size)
+}
+
+// keep copies bytes that stay as long as the memcache.
+func (m *memcache) keep(b []byte) []byte {
+	before := m.room.bytes
+	_, kept := m.room.add(b)
+	m.bytes += m.room.bytes - before
+	return kept
 }
 
 // appendHistogram appends an in-order histogram; bits is the hash of its encoding.
 func (m *memcache) appendHistogram(ref uint32, s sample, bits uint64) error {
 	row := m.row(ref)
-	if len(row.tail) > 0 {
+	if row.rows > 0 {
 		m.sealTail(row)
 	}
+	m.dropTail(row)
 	x := m.extraOf(row)
 	size := x.open.Len()
 	before, full, err := x.open.Append(s)
@@ -217,17 +368,12 @@ func (m *memcache) appendHistogram(ref uint32, s sample, bits uint64) error {
 		return err
 	}
 	if full {
-		row.last = m.putChunk(row.last, before)
+		row.last = m.putHistograms(row.last, before)
 		size = 0
 	}
 	m.bytes += int64(x.open.Len() - size)
 	x.newestBits, x.newestStart = bits, s.ST
 	return nil
-}
-
-func (m *memcache) sealHistograms(row *memRow) {
-	row.last = m.putChunk(row.last, row.extra.open.Chunk())
-	row.extra.open = chunk.Open{}
 }
 
 // addOutOfOrder stages a sample that is older than its series' newest. One
@@ -242,10 +388,11 @@ func (m *memcache) addOutOfOrder(ref uint32, s outOfOrderSample) error {
 		}
 	}
 	if s.histogram != nil {
-		_, s.histogram = m.chunks.add(s.histogram)
+		s.histogram = m.keep(s.histogram)
 	}
+	before := cap(x.outOfOrder)
 	x.outOfOrder = append(x.outOfOrder, s)
-	m.bytes += 48
+	m.bytes += outOfOrderBytes * int64(cap(x.outOfOrder)-before)
 	if len(x.outOfOrder) < outOfOrderRows {
 		return nil
 	}
@@ -253,11 +400,15 @@ func (m *memcache) addOutOfOrder(ref uint32, s outOfOrderSample) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range run {
-		x.run = m.putChunk(x.run, c)
+	for i := range run {
+		if run[i].Kind == chunk.Floats {
+			x.run = m.putFloats(x.run, &run[i])
+		} else {
+			x.run = m.putHistograms(x.run, run[i])
+		}
 	}
-	m.bytes -= int64(48 * len(x.outOfOrder))
 	if m.pinned() {
+		m.bytes -= outOfOrderBytes * int64(cap(x.outOfOrder))
 		x.outOfOrder = nil
 	} else {
 		x.outOfOrder = x.outOfOrder[:0]
@@ -284,8 +435,8 @@ func encodeOutOfOrder(staged []outOfOrderSample) ([]chunk.Chunk, error) {
 // addExemplar keeps an exemplar unless it is there; see MaxExemplars.
 func (m *memcache) addExemplar(ref uint32, e exemplarRow) {
 	at := 0
-	if row := m.rowIfAny(ref); row != nil && row.extra != nil {
-		list, found := row.extra.exemplars, false
+	if row := m.rowIfAny(ref); row != nil && row.extra != 0 {
+		list, found := m.extraIfAny(row).exemplars, false
 		at, found = slices.BinarySearchFunc(list, e, compareExemplars)
 		if found || at == 0 && len(list) == MaxExemplars {
 			return // what is scraped again and again costs no touch and no copy
@@ -295,122 +446,18 @@ func (m *memcache) addExemplar(ref uint32, e exemplarRow) {
 	x := m.extraOf(row)
 	if len(x.exemplars) == 0 {
 		m.exemplarRefs = append(m.exemplarRefs, ref)
+		m.bytes += 4
 	}
-	_, e.labels = m.chunks.add(e.labels)
+	e.labels = m.keep(e.labels)
+	before := cap(x.exemplars)
 	x.exemplars = insertExemplar(x.exemplars, at, e, m.pinned())
-	m.bytes += int64(40 + len(e.labels))
+	m.bytes += exemplarBytes * int64(cap(x.exemplars)-before)
 }
 
-// A chunk record in the slab: the position of the record before it as 8 bytes
-// little-endian, the kind, uvarint rows, varint first time, uvarint last minus
-// first time, and the three columns, each after its uvarint length. Records link backwards, so that a row needs one position and the
-// collector has nothing to look at.
-
-func (m *memcache) putChunk(before slabPos, c chunk.Chunk) slabPos {
-	var head [8 + 1 + 6*binary.MaxVarintLen64]byte
-	binary.LittleEndian.PutUint64(head[:], uint64(before))
-	n := len(appendChunkHead(head[:8], &c))
-	at, record := m.chunks.alloc(n + len(c.Times) + len(c.Starts) + len(c.Values))
-	rest := record[copy(record, head[:n]):]
-	rest = rest[copy(rest, c.Times):]
-	rest = rest[copy(rest, c.Starts):]
-	copy(rest, c.Values)
-	m.bytes += int64(len(record))
-	return at
-}
-
-// appendChain appends the chunks of a chain, oldest first.
-func appendChain(dst []part, blocks [][]byte, last slabPos) []part {
-	from := len(dst)
-	for last != 0 {
-		b := last.from(blocks)
-		last = slabPos(binary.LittleEndian.Uint64(b))
-		r := newReader(b[8:])
-		dst = append(dst, part{Chunk: r.chunk()})
+// exemplars returns the exemplars of a series in a frozen memcache, ascending.
+func (m *memcache) exemplars(ref uint32) []exemplarRow {
+	if row := m.rowIfAny(ref); row != nil && row.extra != 0 {
+		return m.extraIfAny(row).exemplars
 	}
-	slices.Reverse(dst[from:])
-	return dst
-}
-
-// image is a row at one moment. What it refers to never changes.
-type image struct {
-	tail  []stagedFloat
-	extra *extraImage
-	last  slabPos
-}
-
-type extraImage struct {
-	starts     []int64
-	open       chunk.Chunk // no rows when there is none
-	outOfOrder []outOfOrderSample
-	run        slabPos
-	exemplars  []exemplarRow
-}
-
-// image returns the row as it is. The open histogram chunk is copied if it may
-// change later: its header counts its samples.
-func (r *memRow) image(copyOpen bool) image {
-	img := image{tail: r.tail, last: r.last}
-	if x := r.extra; x != nil {
-		img.extra = &extraImage{starts: x.starts, outOfOrder: x.outOfOrder, run: x.run, exemplars: x.exemplars}
-		if !x.open.Empty() {
-			img.extra.open = x.open.Chunk()
-			if copyOpen {
-				img.extra.open = cloneChunk(img.extra.open)
-			}
-		}
-	}
-	return img
-}
-
-// appendParts appends the image's samples in log order: the in-order ones
-// before the out-of-order runs. For if both have a sample of one timestamp, the
-// in-order one was applied first: once the other had been, the series' newest
-// sample was past that timestamp, and it never goes back.
-func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
-	dst = appendChain(dst, blocks, img.last)
-	if n := len(img.tail); n > 0 {
-		p := part{staged: img.tail}
-		p.MinTime, p.MaxTime = p.staged[0].t, p.staged[n-1].t
-		if img.extra != nil {
-			p.starts = img.extra.starts
-		}
-		dst = append(dst, p)
-	}
-	x := img.extra
-	if x == nil {
-		return dst, nil
-	}
-	if x.open.Rows > 0 {
-		dst = append(dst, part{Chunk: x.open})
-	}
-	dst = appendChain(dst, blocks, x.run)
-	if len(x.outOfOrder) == 0 {
-		return dst, nil
-	}
-	run, err := encodeOutOfOrder(x.outOfOrder)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range run {
-		dst = append(dst, part{Chunk: c})
-	}
-	return dst, nil
-}
-
-// newest returns the newest in-order sample that the frozen row has.
-func (r *memRow) newest() (s newestSample, ok bool) {
-	switch {
-	case len(r.tail) > 0:
-		i := len(r.tail) - 1
-		s = newestSample{time: r.tail[i].t, bits: floatBits(r.tail[i].v), kind: kindFloat}
-		if r.extra != nil && r.extra.starts != nil {
-			s.start = r.extra.starts[i]
-		}
-	case r.extra != nil && !r.extra.open.Empty():
-		s = newestSample{time: r.extra.open.MaxTime(), bits: r.extra.newestBits, start: r.extra.newestStart, kind: kindHistogram}
-	default:
-		return s, false
-	}
-	return s, true
+	return nil
 }

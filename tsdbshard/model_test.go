@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -105,13 +106,17 @@ func (m *machine) batch() *wire.Batch {
 			m.clock++
 			ts = m.clock
 		}
+		lset := m.labels()
+		if i, ok := m.model.byKey[fmt.Sprintf("%d %s", b.Tenant, lset)]; ok && rapid.IntRange(0, 3).Draw(t, "newest again") == 0 {
+			ts = m.model.series[i].newest // judged by its identity, if no delete made that forgotten
+		}
 		v := rapid.SampledFrom(m.values).Draw(t, "value")
 		if len(m.model.series) > 0 && rapid.IntRange(0, 30).Draw(t, "by ref") == 0 {
 			ref := rapid.IntRange(0, len(m.model.series)).Draw(t, "ref") // one too high now and then
 			b.floatRow(wire.ByRef(wire.SeriesRef(ref)), ts, start(), v)
 			continue
 		}
-		b.floatWithStart(m.labels(), ts, start(), v)
+		b.floatWithStart(lset, ts, start(), v)
 	}
 	for range rapid.IntRange(0, 8).Draw(t, "histograms") {
 		h := rapid.SampledFrom(m.hists).Draw(t, "histogram")
@@ -156,6 +161,38 @@ func (m *machine) Bounds(t *rapid.T) {
 	m.model.applyBounds(b)
 	require.Equal(t, m.model.bounds, m.rig.shard.Bounds())
 }
+
+func (m *machine) deletion() *wire.Deletion {
+	t := m.t
+	d := &wire.Deletion{Tenant: rapid.SampledFrom(testTenants).Draw(t, "tenant"), MinTime: math.MinInt64, MaxTime: math.MaxInt64}
+	if rapid.Bool().Draw(t, "part") {
+		d.MinTime = m.time()
+		d.MaxTime = d.MinTime + rapid.Int64Range(0, 40).Draw(t, "length")
+	}
+	pattern := rapid.SampledFrom([]string{"0", "[12]", ".*", "none"}).Draw(t, "instances")
+	d.Matchers = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "instance", pattern)}
+	return d
+}
+
+func (m *machine) Delete(t *rapid.T) {
+	d := m.deletion()
+	got := m.rig.apply(wire.KindDelete, d.Append(nil))
+	require.Equal(t, []any{m.model.applyDelete(d)}, got)
+}
+
+func (m *machine) Seal(t *rapid.T) {
+	if rapid.IntRange(0, 9).Draw(t, "seal") != 0 {
+		t.Skip("not yet")
+	}
+	seal := wire.Seal{Intent: rapid.Uint64Range(1, 5).Draw(t, "intent")}
+	got := m.rig.apply(wire.KindSeal, AppendSealCommand(nil, &seal))
+	require.Equal(t, []any{m.model.applySeal(m.rig.index)}, got)
+	info, sealed := m.rig.shard.Sealed()
+	require.True(t, sealed)
+	require.Equal(t, m.model.seal, info.Index)
+}
+
+func (m *machine) Compact(*rapid.T) { m.rig.shard.RequestCompaction() }
 
 func (m *machine) Freeze(*rapid.T) { m.frozen, m.payload, m.at = m.rig.freeze(), nil, m.rig.index }
 

@@ -11,42 +11,35 @@ import (
 	"github.com/quorate/quorate/tsdbshard/chunk"
 )
 
-func floatBits(v float64) uint64 { return math.Float64bits(v) }
-
 // part is a run of one series' samples, ascending in time: an encoded chunk,
-// or floats that wait when staged is set.
+// or floats that wait, of which the chunk has only the bounds.
 type part struct {
 	chunk.Chunk
 
-	staged []stagedFloat
-	starts []int64 // of staged; nil when all are 0
+	tail tail
 }
 
 // decode appends the part's samples to dst.
 func (p *part) decode(dst []sample) ([]sample, error) {
-	if p.staged == nil {
+	if p.tail.rows == 0 {
 		return p.AppendTo(dst)
 	}
-	for i, f := range p.staged {
-		s := sample{T: f.t, V: f.v}
-		if p.starts != nil {
-			s.ST = p.starts[i]
-		}
-		dst = append(dst, s)
+	for r := p.tail.read(); r.next(); {
+		dst = append(dst, r.sample())
 	}
 	return dst, nil
 }
 
 func (p *part) iterator(it chunkenc.Iterator) chunkenc.Iterator {
-	if p.staged == nil {
+	if p.tail.rows == 0 {
 		return p.Iterator(it)
 	}
-	staged, ok := it.(*stagedIterator)
+	waiting, ok := it.(*tailIterator)
 	if !ok {
-		staged = new(stagedIterator)
+		waiting = new(tailIterator)
 	}
-	*staged = stagedIterator{part: p, at: -1}
-	return staged
+	*waiting = tailIterator{r: p.tail.read()}
+	return waiting
 }
 
 // overlapping tells whether parts, in log order, are not simply one after the
@@ -145,53 +138,44 @@ func (s *span) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	return &chainIterator{chunks: chunks, Iterator: chunkenc.NewNopIterator()}
 }
 
-// stagedIterator walks staged floats.
-type stagedIterator struct {
-	part *part
-	at   int
+// tailIterator walks floats that wait.
+type tailIterator struct {
+	r    tailReader
+	done bool
 }
 
-func (it *stagedIterator) Next() chunkenc.ValueType {
-	if it.at+1 >= len(it.part.staged) {
-		it.at = len(it.part.staged)
+func (it *tailIterator) Next() chunkenc.ValueType {
+	if !it.r.next() {
+		it.done = true
 		return chunkenc.ValNone
 	}
-	it.at++
 	return chunkenc.ValFloat
 }
 
-func (it *stagedIterator) Seek(t int64) chunkenc.ValueType { //nolint:govet // chunkenc.Iterator, not io.Seeker
-	for it.at < 0 || it.at < len(it.part.staged) && it.part.staged[it.at].t < t {
+func (it *tailIterator) Seek(t int64) chunkenc.ValueType { //nolint:govet // chunkenc.Iterator, not io.Seeker
+	for it.r.i == 0 || !it.done && it.r.time < t {
 		if it.Next() == chunkenc.ValNone {
 			return chunkenc.ValNone
 		}
 	}
-	if it.at >= len(it.part.staged) {
+	if it.done {
 		return chunkenc.ValNone
 	}
 	return chunkenc.ValFloat
 }
 
-func (it *stagedIterator) At() (int64, float64) {
-	return it.part.staged[it.at].t, it.part.staged[it.at].v
-}
-func (it *stagedIterator) AtT() int64 { return it.part.staged[it.at].t }
-func (it *stagedIterator) Err() error { return nil }
-
-func (it *stagedIterator) AtST() int64 {
-	if it.part.starts == nil {
-		return 0
-	}
-	return it.part.starts[it.at]
-}
+func (it *tailIterator) At() (int64, float64) { return it.r.time, math.Float64frombits(it.r.bits) }
+func (it *tailIterator) AtT() int64           { return it.r.time }
+func (it *tailIterator) AtST() int64          { return it.r.start }
+func (it *tailIterator) Err() error           { return nil }
 
 // AtHistogram is never called: Next returns floats only.
-func (*stagedIterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
+func (*tailIterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
 	return 0, nil
 }
 
 // AtFloatHistogram is never called: Next returns floats only.
-func (*stagedIterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+func (*tailIterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
 	return 0, nil
 }
 

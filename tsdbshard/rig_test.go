@@ -5,11 +5,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/wire"
 )
 
@@ -33,6 +33,7 @@ type failer interface {
 type rig struct {
 	t     failer
 	dir   string
+	disk  durable.Disk
 	shard *Shard
 
 	index   uint64
@@ -48,14 +49,18 @@ func openRange(start, end int64) quorate.Bounds {
 }
 
 func newRig(t failer, dir string, b quorate.Bounds) *rig {
-	r := &rig{t: t, dir: dir, index: 1, payload: GenesisPayload(b), manifest: 1}
+	return newRigOn(t, durable.Disk{}, dir, b)
+}
+
+func newRigOn(t failer, disk durable.Disk, dir string, b quorate.Bounds) *rig {
+	r := &rig{t: t, dir: dir, disk: disk, index: 1, payload: GenesisPayload(b), manifest: 1}
 	r.open()
 	return r
 }
 
 func (r *rig) open() {
 	r.t.Helper()
-	s, err := New(Config{Dir: r.dir, Set: testSet})
+	s, err := New(Config{Dir: r.dir, Disk: r.disk, Set: testSet})
 	require.NoError(r.t, err)
 	require.NoError(r.t, s.Open(context.Background(), r.payload, r.manifest))
 	r.shard = s
@@ -223,7 +228,7 @@ type dump map[quorate.TenantID]tenantDump
 
 type tenantDump struct {
 	series     uint64 // without samples too
-	mint, maxt int64  // of all samples, end exclusive
+	mint, maxt int64  // of all samples that were stored, end exclusive
 	samples    map[string]map[int64]string
 	exemplars  map[string][]string
 	metadata   map[string]string
@@ -268,39 +273,60 @@ func dumpView(t failer, v *View, tenants ...quorate.TenantID) dump {
 	t.Helper()
 	d := dump{}
 	for _, id := range tenants {
-		tv := v.Tenant(id)
-		td := newTenantDump()
-		td.series, td.mint, td.maxt = tv.NumSeries(), tv.Meta().MinTime, tv.Meta().MaxTime
-		for lset, samples := range querySamples(t, tv, math.MinInt64, math.MaxInt64, matchAll()) {
-			td.samples[lset] = map[int64]string{}
-			last := int64(math.MinInt64)
-			for i, s := range samples {
-				if i > 0 && s.T <= last {
-					t.Fatalf("series %s: sample at %d after one at %d", lset, s.T, last)
-				}
-				last = s.T
-				td.samples[lset][s.T] = describe(s)
-			}
-		}
-		results, err := tv.ExemplarQuerier().Select(math.MinInt64, math.MaxInt64, []*labels.Matcher{matchAll()})
-		require.NoError(t, err)
-		for _, r := range results {
-			for _, e := range r.Exemplars {
-				td.exemplars[r.SeriesLabels.String()] = append(td.exemplars[r.SeriesLabels.String()], describeExemplar(e.Labels, e.Ts, e.Value))
-			}
-		}
-		for family, m := range tv.Metadata("") {
-			td.metadata[family] = fmt.Sprintf("%s|%s|%s", m.Type, m.Unit, m.Help)
-		}
-		d[id] = td
+		d[id] = dumpTenant(t, v.Tenant(id))
 	}
 	return d
+}
+
+// dumpTenant reads one tenant through the queriers of tsdb, as queries do.
+func dumpTenant(t failer, tv TenantReader) tenantDump {
+	t.Helper()
+	td := newTenantDump()
+	td.series, td.mint, td.maxt = tv.NumSeries(), tv.Meta().MinTime, tv.Meta().MaxTime
+	for lset, samples := range querySamples(t, tv, math.MinInt64, math.MaxInt64, matchAll()) {
+		td.samples[lset] = map[int64]string{}
+		last := int64(math.MinInt64)
+		for i, s := range samples {
+			if i > 0 && s.T <= last {
+				t.Fatalf("series %s: sample at %d after one at %d", lset, s.T, last)
+			}
+			last = s.T
+			td.samples[lset][s.T] = describe(s)
+		}
+	}
+	results, err := tv.ExemplarQuerier().Select(math.MinInt64, math.MaxInt64, []*labels.Matcher{matchAll()})
+	require.NoError(t, err)
+	for _, r := range results {
+		for _, e := range r.Exemplars {
+			td.exemplars[r.SeriesLabels.String()] = append(td.exemplars[r.SeriesLabels.String()], describeExemplar(e.Labels, e.Ts, e.Value))
+		}
+	}
+	for family, m := range families(t, tv, "") {
+		td.metadata[family] = fmt.Sprintf("%s|%s|%s", m.Type, m.Unit, m.Help)
+	}
+	return td
+}
+
+// families returns what is known of a metric family, or of all.
+func families(t failer, tv TenantReader, family string) map[string]metadata.Metadata {
+	t.Helper()
+	m, err := tv.Metadata(family)
+	require.NoError(t, err)
+	return m
+}
+
+// statsOf returns a tenant's statistics.
+func statsOf(t failer, tv TenantReader, limit int) *tsdb.Stats {
+	t.Helper()
+	s, err := tv.Stats("__name__", limit)
+	require.NoError(t, err)
+	return s
 }
 
 func matchAll() *labels.Matcher { return labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".*") }
 
 // querySamples reads matching series through tsdb.NewBlockQuerier.
-func querySamples(t failer, tv *TenantView, mint, maxt int64, ms ...*labels.Matcher) map[string][]sample {
+func querySamples(t failer, tv TenantReader, mint, maxt int64, ms ...*labels.Matcher) map[string][]sample {
 	t.Helper()
 	q, err := tsdb.NewBlockQuerier(tv, mint, maxt)
 	require.NoError(t, err)
@@ -369,165 +395,4 @@ func (r *rig) dumpNow(tenants ...quorate.TenantID) dump {
 	v := r.view()
 	defer v.Close()
 	return dumpView(r.t, v, tenants...)
-}
-
-// model is the dumb shard: the fold of PROTOCOL 18 in maps.
-type model struct {
-	bounds quorate.Bounds
-	series []*modelSeries
-	byKey  map[string]int
-	meta   map[quorate.TenantID]map[string]wire.Metadata
-}
-
-type modelSeries struct {
-	tenant    quorate.TenantID
-	labels    []byte
-	samples   map[int64]string
-	newest    int64
-	identity  string // of the newest sample; "" when there is none
-	exemplars []exemplarRow
-}
-
-func newModel(b quorate.Bounds) *model {
-	return &model{bounds: b, byKey: map[string]int{}, meta: map[quorate.TenantID]map[string]wire.Metadata{}}
-}
-
-func (m *model) applyBounds(b quorate.Bounds) {
-	if b.Version > m.bounds.Version {
-		m.bounds.Version, m.bounds.Range = b.Version, b.Range
-	}
-}
-
-func (m *model) apply(t failer, b *wire.Batch) *wire.BatchResult {
-	res := &wire.BatchResult{Status: wire.BatchApplied, Version: m.bounds.Version}
-	if b.Version != m.bounds.Version {
-		res.Status = wire.BatchStaleRoute
-		return res
-	}
-	for _, row := range slices.Concat(b.Series, b.HistogramSeries, b.ExemplarSeries) {
-		if _, ok := row.Definition(); ok {
-			continue
-		}
-		if int(row.Ref()) >= len(m.series) || m.series[row.Ref()].tenant != b.Tenant {
-			res.Status = wire.BatchUnknownRef
-			return res
-		}
-	}
-	for _, d := range b.Definitions {
-		key := fmt.Sprintf("%d %s", b.Tenant, d)
-		ref, ok := m.byKey[key]
-		if !ok {
-			ref = len(m.series)
-			m.byKey[key] = ref
-			m.series = append(m.series, &modelSeries{tenant: b.Tenant, labels: slices.Clone(d), samples: map[int64]string{}})
-		}
-		res.Defined = append(res.Defined, wire.SeriesRef(ref))
-	}
-	of := func(row wire.RowSeries) *modelSeries {
-		if i, ok := row.Definition(); ok {
-			return m.series[res.Defined[i]]
-		}
-		return m.series[row.Ref()]
-	}
-	refuse := func(section wire.Section, row int, why wire.RowReason) {
-		if res.Refused == 0 {
-			res.First = wire.RefusedRow{Section: section, Row: row, Reason: why}
-		}
-		res.Refused++
-		if why == wire.RowOutOfBounds {
-			res.OutOfBounds++
-		}
-	}
-	store := func(section wire.Section, i int, s *modelSeries, ts int64, identity, text string, stored *int) {
-		switch {
-		case !m.bounds.Range.Contains(ts):
-			refuse(section, i, wire.RowOutOfBounds)
-			return
-		case s.identity == "" || ts > s.newest:
-			s.newest, s.identity = ts, identity
-			s.samples[ts] = text
-		case ts == s.newest && identity == s.identity:
-			res.Duplicates++
-		case ts == s.newest:
-			refuse(section, i, wire.RowConflict)
-			return
-		default:
-			if _, ok := s.samples[ts]; !ok {
-				s.samples[ts] = text
-			}
-		}
-		*stored++
-	}
-	for i, row := range b.Series {
-		s := sample{T: b.Timestamps[i], V: b.Values[i]}
-		if len(b.StartTimestamps) > 0 {
-			s.ST = b.StartTimestamps[i]
-		}
-		store(wire.SectionFloats, i, of(row), s.T, describe(s), describe(s), &res.Floats)
-	}
-	for i, row := range b.HistogramSeries {
-		s := sample{T: b.HistogramTimestamps[i]}
-		if len(b.HistogramStartTimestamps) > 0 {
-			s.ST = b.HistogramStartTimestamps[i]
-		}
-		var err error
-		s.H, s.FH, err = wire.DecodeHistogram(b.Histograms[i])
-		require.NoError(t, err)
-		store(wire.SectionHistograms, i, of(row), s.T, fmt.Sprintf("h %d %x", s.ST, b.Histograms[i]), describe(s), &res.Histograms)
-	}
-	for i, row := range b.ExemplarSeries {
-		if !m.bounds.Range.Contains(b.ExemplarTimestamps[i]) {
-			refuse(wire.SectionExemplars, i, wire.RowOutOfBounds)
-			continue
-		}
-		s := of(row)
-		e := exemplarRow{t: b.ExemplarTimestamps[i], bits: math.Float64bits(b.ExemplarValues[i]), labels: slices.Clone(b.ExemplarLabels[i])}
-		if !slices.ContainsFunc(s.exemplars, func(o exemplarRow) bool { return compareExemplars(o, e) == 0 }) {
-			s.exemplars = append(s.exemplars, e)
-		}
-		res.Exemplars++
-	}
-	for _, md := range b.Metadata {
-		if m.meta[b.Tenant] == nil {
-			m.meta[b.Tenant] = map[string]wire.Metadata{}
-		}
-		m.meta[b.Tenant][md.Family] = md
-	}
-	return res
-}
-
-func (m *model) dump(tenants ...quorate.TenantID) dump {
-	d := dump{}
-	for _, id := range tenants {
-		td := newTenantDump()
-		for _, s := range m.series {
-			if s.tenant != id {
-				continue
-			}
-			td.series++
-			name := labelsOf(s.labels).String()
-			for ts := range s.samples {
-				if td.mint == td.maxt {
-					td.mint, td.maxt = ts, ts+1
-				}
-				td.mint, td.maxt = min(td.mint, ts), max(td.maxt, ts+1)
-			}
-			if len(s.samples) > 0 {
-				td.samples[name] = map[int64]string{}
-				for ts, text := range s.samples {
-					td.samples[name][ts] = text
-				}
-			}
-			sorted := slices.Clone(s.exemplars)
-			slices.SortFunc(sorted, compareExemplars)
-			for _, e := range sorted[max(0, len(sorted)-MaxExemplars):] {
-				td.exemplars[name] = append(td.exemplars[name], describeExemplar(labelsOf(e.labels), e.t, math.Float64frombits(e.bits)))
-			}
-		}
-		for family, md := range m.meta[id] {
-			td.metadata[family] = strings.Join([]string{md.Type, md.Unit, md.Help}, "|")
-		}
-		d[id] = td
-	}
-	return d
 }

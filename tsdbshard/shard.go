@@ -4,13 +4,18 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/tsdbshard/block"
 )
+
+// ownCacheBytes is what a shard keeps of pages that were read when it shares no
+// cache.
+const ownCacheBytes = 4 << 20
 
 // Shard is the state machine of one replica. See the package comment for which
 // goroutine may call what.
@@ -44,7 +49,15 @@ type Shard struct {
 	// generation counts the Freezes, Restores and Close; a Frozen of an older
 	// one is void.
 	generation uint64
-	closed     bool
+	// compactRequested counts the requests to compact, compacted is the last
+	// one that was done.
+	compactRequested, compacted uint64
+	// retired are files that no manifest names any more and views may read.
+	retired []*blockFile
+	// tombstones and tombstoneBytes are what the metrics say of this shard.
+	tombstones     int
+	tombstoneBytes int64
+	closed         bool
 }
 
 // New makes a shard; Open gives it its state.
@@ -63,15 +76,19 @@ func New(cfg Config) (*Shard, error) {
 		}
 		s.metrics = m
 	}
+	s.cfg.Metrics = s.metrics
+	if s.cfg.Cache == nil {
+		s.cfg.Cache = block.NewCache(ownCacheBytes)
+	}
 	return s, nil
 }
 
 // Open loads the state that a manifest's payload describes, which is then
-// exactly at index, and removes flush files that the manifest does not name.
-// It is called once, before anything else. An error that wraps ErrDamaged names
+// exactly at index, and removes blocks that the manifest does not name. It
+// is called once, before anything else. An error that wraps ErrDamaged names
 // the file and the page at fault.
 func (s *Shard) Open(ctx context.Context, payload []byte, index uint64) error {
-	if err := durable.MkdirAll(s.cfg.Dir); err != nil {
+	if err := s.cfg.Disk.MkdirAll(s.cfg.Dir); err != nil {
 		return fmt.Errorf("open shard: %w", err)
 	}
 	return s.load(ctx, payload, index)
@@ -92,28 +109,63 @@ func (s *Shard) load(ctx context.Context, payload []byte, index uint64) error {
 	// of one of the files to load.
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
-	st, err := loadState(ctx, s.cfg.Dir, s.cfg.Set, payload, index)
+	st, err := s.loadState(ctx, payload, index)
 	if err != nil {
 		return fmt.Errorf("load shard of set %v at index %d: %w", s.cfg.Set, index, err)
 	}
-	if err := durable.RemoveTemporary(s.cfg.Dir); err != nil {
-		return fmt.Errorf("load shard of set %v: %w", s.cfg.Set, err)
-	}
-	swept, err := sweep(s.cfg.Dir, st.files)
+	swept, err := s.clean(st)
 	if err != nil {
+		releaseAll(st.files)
 		return fmt.Errorf("sweep directory %s: %w", s.cfg.Dir, err)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
+		releaseAll(st.files)
 		return ErrNotOpen
 	}
+	old := s.filesLocked()
 	s.account(st)
 	s.st = st
 	s.broken = nil
+	s.mu.Unlock()
+	releaseAll(old)
 	s.log.Debug("shard loaded", "set", s.cfg.Set, "index", index, "files", len(st.files),
 		"series", st.table.next, "bounds", st.bounds.Range, "swept_files", swept)
 	return nil
+}
+
+// filesLocked returns the files of the state in force.
+func (s *Shard) filesLocked() []*blockFile {
+	if s.st == nil {
+		return nil
+	}
+	return s.st.files
+}
+
+// clean removes from the directory what a state that was just loaded does not
+// need. Files that views still read go when the views do (PROTOCOL 23).
+func (s *Shard) clean(next *state) (swept []string, err error) {
+	if err := s.cfg.Disk.RemoveTemporary(s.cfg.Dir); err != nil {
+		return nil, err
+	}
+	named := make(map[string]bool)
+	for _, f := range next.files {
+		named[f.entry.name()] = true
+	}
+	s.mu.Lock()
+	s.retired = slices.DeleteFunc(append(s.retired, s.filesLocked()...), (*blockFile).gone)
+	read := make(map[string]bool)
+	for _, f := range s.retired {
+		read[f.entry.name()] = true
+		if named[f.entry.name()] {
+			f.reprieve()
+		} else {
+			f.retire()
+		}
+	}
+	s.mu.Unlock()
+	return s.sweep(func(name string) bool { return named[name] || read[name] })
 }
 
 // account moves the shared gauges from the state in force to the next (nil for
@@ -122,18 +174,29 @@ func (s *Shard) account(next *state) {
 	if s.st != nil {
 		s.metrics.series.Sub(float64(s.st.table.next))
 		s.metrics.fileBytes.Sub(float64(s.st.fileBytes()))
+		s.metrics.files.Sub(float64(len(s.st.files)))
 	}
-	bytes := int64(0)
+	bytes, tombstones := int64(0), tombstoneList(nil)
 	if next != nil {
+		s.metrics.files.Add(float64(len(next.files)))
+		tombstones = next.tombstones
 		s.metrics.series.Add(float64(next.table.next))
 		s.metrics.fileBytes.Add(float64(next.fileBytes()))
 		bytes = next.memcacheBytes()
 	}
 	s.setMemcacheBytes(bytes)
+	s.setTombstones(tombstones)
 }
 
 func (s *Shard) setMemcacheBytes(bytes int64) {
 	s.metrics.memcache.Add(float64(bytes - s.memcacheBytes.Swap(bytes)))
+}
+
+// setTombstones notes how many tombstones are in force.
+func (s *Shard) setTombstones(l tombstoneList) {
+	s.metrics.tombstones.Add(float64(len(l) - s.tombstones))
+	s.metrics.tombstoneBytes.Add(float64(l.bytes() - s.tombstoneBytes))
+	s.tombstones, s.tombstoneBytes = len(l), l.bytes()
 }
 
 // Bounds returns the set's bounds at the last entry applied; zero before Open.
@@ -146,8 +209,19 @@ func (s *Shard) Bounds() quorate.Bounds {
 	return s.st.bounds
 }
 
+// LastWriteIndex returns the index of the last applied entry that stored a
+// sample or an exemplar; 0 when none did, and before Open.
+func (s *Shard) LastWriteIndex() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.st == nil {
+		return 0
+	}
+	return s.st.lastWrite
+}
+
 // MemcacheBytes returns roughly the memory in bytes of the samples that are in
-// no flush file yet, live and frozen.
+// no block yet, live and frozen.
 func (s *Shard) MemcacheBytes() int64 { return s.memcacheBytes.Load() }
 
 // Close releases the state and waits for a running Persist to give up. Views
@@ -161,10 +235,12 @@ func (s *Shard) Close() error {
 	}
 	s.closed = true
 	s.generation++
+	files := s.filesLocked()
 	s.account(nil)
 	s.st = nil
 	s.broken = ErrNotOpen
 	s.mu.Unlock()
+	releaseAll(files)
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
 	return nil

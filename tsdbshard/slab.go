@@ -1,15 +1,22 @@
 package tsdbshard
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 const (
 	slabFirstBlock = 4 << 10 // so that an idle shard costs nothing
-	slabMaxBlock   = 1 << 20
+	slabBlockBits  = 20
+	slabMaxBlock   = 1 << slabBlockBits
+	// slabFull is at how many blocks a slab is full: three quarters of what
+	// positions reach, so that no entry, and no series, can go past it.
+	slabFull = 3 << (32 - slabBlockBits - 2)
 )
 
 // slabPos is the position of bytes in a slab: block number and offset. Zero is
 // "nowhere".
-type slabPos uint64
+type slabPos uint32
 
 // slab keeps many byte strings in few allocations. It is append-only: the
 // blocks slice as it is at some moment serves every position given out until
@@ -20,10 +27,11 @@ type slab struct {
 	bytes  int64 // sum of the lengths of all blocks
 }
 
-// alloc reserves n bytes.
+// alloc reserves n bytes. Whoever appends looks now and then whether the slab
+// is full.
 func (s *slab) alloc(n int) (slabPos, []byte) {
 	last := len(s.blocks) - 1
-	if last < 0 || len(s.blocks[last])-s.used < n {
+	if last < 0 || len(s.blocks[last])-s.used < n || s.used >= slabMaxBlock {
 		size := min(max(slabFirstBlock, int(s.bytes)), slabMaxBlock)
 		// One more byte: the first block's first is not used, so that no
 		// position is zero.
@@ -37,8 +45,11 @@ func (s *slab) alloc(n int) (slabPos, []byte) {
 	}
 	at := s.used
 	s.used += n
-	return slabPos(uint64(last)<<32 | uint64(at)), s.blocks[last][at : at+n : at+n]
+	return slabPos(last<<slabBlockBits | at), s.blocks[last][at : at+n : at+n]
 }
+
+// full tells whether nothing more should be appended.
+func (s *slab) full() bool { return len(s.blocks) >= slabFull }
 
 // add copies b into the slab.
 func (s *slab) add(b []byte) (slabPos, []byte) {
@@ -47,9 +58,34 @@ func (s *slab) add(b []byte) (slabPos, []byte) {
 	return at, kept
 }
 
+// addBytes copies b into the slab, after its uvarint length.
+func (s *slab) addBytes(b []byte) slabPos {
+	var head [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(head[:], uint64(len(b)))
+	at, kept := s.alloc(n + len(b))
+	copy(kept[copy(kept, head[:n]):], b)
+	return at
+}
+
 // from returns the bytes of the block from a position to the block's end.
 func (p slabPos) from(blocks [][]byte) []byte {
-	return blocks[p>>32][uint32(p):]
+	return blocks[p>>slabBlockBits][p&(slabMaxBlock-1):]
+}
+
+// bytes returns what addBytes copied to a position.
+func (p slabPos) bytes(blocks [][]byte) []byte {
+	head, _ := cutBytes(p.from(blocks))
+	return head
+}
+
+// cutBytes cuts the first length-prefixed byte string off b, which holds one.
+func cutBytes(b []byte) (head, rest []byte) {
+	if n := int(b[0]); n < 0x80 {
+		return b[1 : n+1 : n+1], b[n+1:]
+	}
+	n, k := binary.Uvarint(b)
+	end := k + int(n)
+	return b[k:end:end], b[end:]
 }
 
 // textOf returns immutable bytes as a string without copying them. Its callers

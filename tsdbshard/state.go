@@ -1,25 +1,22 @@
 package tsdbshard
 
 import (
-	"context"
-	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/wire"
 )
 
 // state is everything a Restore replaces: the series table and the samples,
-// from the oldest file to the live memcache. Apply changes it under the
+// from the oldest block to the live memcache. Apply changes it under the
 // shard's lock; views read it (see View).
 type state struct {
 	bounds  quorate.Bounds
-	applied uint64 // index of the last entry applied
+	seal    *SealInfo // nil while the set is open
+	applied uint64    // index of the last entry applied
+	// lastWrite is the index of the last entry that stored a sample.
+	lastWrite uint64
 	// loadedIndex is the index of the manifest that the state was loaded from.
 	// Entries at or below it are in the files (PROTOCOL 21).
 	loadedIndex uint64
@@ -31,10 +28,12 @@ type state struct {
 	afterFreeze uint64
 	table       *table
 
-	live   *memcache
-	frozen []*memcache // in log order; replaced, never changed in place
-	blocks []*block    // in log order; likewise
-	files  []fileEntry // of blocks; likewise
+	live        *memcache
+	liveSamples uint64        // how many were stored in live
+	frozen      []frozenCache // in log order; replaced, never changed in place
+	files       []*blockFile  // in log order; likewise
+	// tombstones are the deletes that mask one of the above.
+	tombstones tombstoneList
 	// filesNext is the first ref that no file defines.
 	filesNext uint32
 
@@ -43,72 +42,56 @@ type state struct {
 	views []*View
 }
 
-// loadState builds the state that a manifest's payload describes.
-func loadState(ctx context.Context, dir string, set quorate.ReplicaSetID, payload []byte, index uint64) (*state, error) {
-	m, err := decodeManifest(payload)
+// frozenCache is a memcache that no longer changes.
+type frozenCache struct {
+	*memcache
+	hi      uint64 // index of the last entry applied to it
+	samples uint64 // how many were stored in it
+}
+
+// appendParts appends the samples that the memcache has of a series, without
+// those that the tombstones, all of that series, delete.
+func (c *frozenCache) appendParts(dst []part, ref uint32, gone tombstoneList) ([]part, error) {
+	img, ok := c.imageOf(ref)
+	if !ok {
+		return dst, nil
+	}
+	from := len(dst)
+	dst, err := img.appendParts(dst, c.room.blocks)
 	if err != nil {
 		return nil, err
 	}
-	st := &state{
-		bounds: m.bounds, applied: index, loadedIndex: index, manifestIndex: index,
-		table: newTable(), live: &memcache{}, files: m.files,
-	}
-	for i := range m.files {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := st.loadFile(filepath.Join(dir, m.files[i].name()), set, &m.files[i]); err != nil {
-			return nil, err
-		}
-	}
-	if st.table.next != m.next {
-		return nil, fmt.Errorf("shard manifest: %w: next ref %d, the files define %d", ErrDamaged, m.next, st.table.next)
-	}
-	if last := len(m.files) - 1; last >= 0 && m.files[last].hi > index {
-		return nil, fmt.Errorf("shard manifest: %w: file %s ends after the manifest's index %d", ErrDamaged, m.files[last].name(), index)
-	}
-	st.filesNext = m.next
-	return st, nil
+	return maskParts(dst, from, gone.after(c.hi).intervals())
 }
 
-func (st *state) loadFile(path string, set quorate.ReplicaSetID, want *fileEntry) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open flush file: %w", err)
+// appendExemplars appends the exemplars that the memcache has of a series,
+// likewise.
+func (c *frozenCache) appendExemplars(dst []exemplarRow, ref uint32, gone tombstoneList) []exemplarRow {
+	from := len(dst)
+	dst = append(dst, c.exemplars(ref)...)
+	return append(dst[:from], gone.after(c.hi).keepExemplars(dst[from:])...)
+}
+
+// freezeLive moves the live memcache to the end of the frozen ones, unless it
+// has nothing.
+func (st *state) freezeLive() {
+	if !st.live.dirty {
+		return
 	}
-	defer f.Close() //nolint:errcheck // only read from
-	if err := loadFlushFile(f, set, want, st); err != nil {
-		return fmt.Errorf("flush file %s: %w", path, err)
+	st.frozen = append(slices.Clip(st.frozen), frozenCache{memcache: st.live, hi: st.applied, samples: st.liveSamples})
+	st.live, st.liveSamples = &memcache{epoch: st.epoch}, 0
+}
+
+// needed returns the tombstones that mask a file or a frozen memcache, of which
+// the first ends before all others.
+func (l tombstoneList) needed(files []*blockFile, frozen []frozenCache) tombstoneList {
+	switch {
+	case len(files) > 0:
+		return l.after(files[0].entry.hi)
+	case len(frozen) > 0:
+		return l.after(frozen[0].hi)
 	}
 	return nil
-}
-
-// sweep removes the flush files that the manifest does not name: those of a
-// Persist whose manifest was never published. That is known, not guessed
-// (PROTOCOL 16): the manifest just loaded is the only record of this directory.
-// It must not be done any earlier, say when a manifest could not be published,
-// since a crash might still bring that manifest to light.
-func sweep(dir string, files []fileEntry) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var removed []string
-	for _, e := range entries {
-		name := e.Name()
-		named := slices.ContainsFunc(files, func(f fileEntry) bool { return f.name() == name })
-		if named || e.Type()&fs.ModeType != 0 || !isFlushFileName(name) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
-			return removed, err
-		}
-		removed = append(removed, name)
-	}
-	if len(removed) == 0 {
-		return nil, nil
-	}
-	return removed, durable.SyncDir(dir)
 }
 
 // touchTenant is called before a tenant's info changes: it saves the info into
@@ -162,8 +145,8 @@ func (st *state) memcacheBytes() int64 {
 }
 
 func (st *state) fileBytes() (n int64) {
-	for i := range st.files {
-		n += int64(st.files[i].bytes)
+	for _, f := range st.files {
+		n += int64(f.entry.bytes)
 	}
 	return n
 }

@@ -2,7 +2,6 @@ package tsdbshard
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -14,43 +13,65 @@ import (
 // range of the samples' timestamps (0 and 0 when there are none), and for each
 // of its four lists the limit largest entries; the first list is of the values
 // of the given label.
-func (tv *TenantView) Stats(label string, limit int) *tsdb.Stats {
+func (tv *TenantView) Stats(label string, limit int) (*tsdb.Stats, error) {
 	s := &tsdb.Stats{NumSeries: tv.info.series, IndexPostingStats: &index.PostingsStats{}}
 	if tv.info.mint <= tv.info.maxt {
 		s.MinTime, s.MaxTime = tv.info.mint, tv.info.maxt
 	}
 	r := &indexReader{tv: tv}
-	var all []string
-	r.names(func(p *postings, _ uint32) { all = slices.Collect(maps.Keys(p.names)) })
-	var byValue, names, lengths, pairs []index.Stat
-	for _, name := range all {
-		values, lists := r.values(name)
-		if len(values) == 0 {
-			continue
-		}
-		s.IndexPostingStats.NumLabelPairs += len(values)
-		names = append(names, index.Stat{Name: name, Count: uint64(len(values))})
+	byValue, names, lengths, pairs := newLargest(limit), newLargest(limit), newLargest(limit), newLargest(limit)
+	for _, n := range r.nameNumbers() {
+		name := tv.view.names[n].text
+		values := r.values(name)
+		ids := values.appendAll(nil)
+		s.IndexPostingStats.NumLabelPairs += len(ids)
+		names.add(name, "", uint64(len(ids)))
 		size := uint64(0)
-		for i, value := range values {
-			series := uint64(len(lists[i]))
+		err := r.lists(ids, func(i int, l *idList) error {
+			value, series := tv.view.value(ids[i]), uint64(l.count())
 			if name == label {
-				byValue = append(byValue, index.Stat{Name: value, Count: series})
+				byValue.add(value, "", series)
 			}
-			pairs = append(pairs, index.Stat{Name: name + "=" + value, Count: series})
+			pairs.add(name, value, series)
 			size += labels.SizeOfLabels(name, value, series)
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		lengths = append(lengths, index.Stat{Name: name, Count: size})
+		lengths.add(name, "", size)
 	}
-	s.IndexPostingStats.CardinalityMetricsStats = largest(byValue, limit)
-	s.IndexPostingStats.CardinalityLabelStats = largest(names, limit)
-	s.IndexPostingStats.LabelValueStats = largest(lengths, limit)
-	s.IndexPostingStats.LabelValuePairsStats = largest(pairs, limit)
-	return s
+	s.IndexPostingStats.CardinalityMetricsStats = byValue.entries
+	s.IndexPostingStats.CardinalityLabelStats = names.entries
+	s.IndexPostingStats.LabelValueStats = lengths.entries
+	s.IndexPostingStats.LabelValuePairsStats = pairs.entries
+	return s, nil
 }
 
-func largest(stats []index.Stat, limit int) []index.Stat {
-	slices.SortFunc(stats, func(a, b index.Stat) int {
+// largest keeps the limit largest of the entries added: a label may have a
+// million values, of which ten are asked for.
+type largest struct {
+	limit   int
+	entries []index.Stat // in order
+}
+
+func newLargest(limit int) *largest { return &largest{limit: limit} }
+
+// add adds an entry that is named after a label, or a label and its value.
+func (l *largest) add(name, value string, count uint64) {
+	last := len(l.entries) - 1
+	if l.limit <= 0 || last+1 == l.limit && count < l.entries[last].Count {
+		return
+	}
+	if value != "" {
+		name += "=" + value
+	}
+	e := index.Stat{Name: name, Count: count}
+	at, _ := slices.BinarySearchFunc(l.entries, e, func(a, b index.Stat) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))
 	})
-	return slices.Clip(stats[:min(limit, len(stats))])
+	if at == l.limit {
+		return
+	}
+	l.entries = slices.Insert(l.entries[:min(len(l.entries), l.limit-1)], at, e)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/prometheus/prometheus/model/metadata"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -13,6 +14,26 @@ import (
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
 )
+
+// TenantReader reads one tenant's series, from a shard that is open or from a
+// sealed file. It satisfies tsdb.BlockReader, so tsdb.NewBlockQuerier and
+// tsdb.NewBlockChunkQuerier read it. It is valid until the view that it came
+// from is closed. What cannot be read of a file is an error, never left out.
+type TenantReader interface {
+	tsdb.BlockReader
+	// ExemplarQuerier returns a reader of the tenant's exemplars.
+	ExemplarQuerier() storage.ExemplarQuerier
+	// Metadata returns what is known of one metric family, or of all when
+	// family is empty.
+	Metadata(family string) (map[string]metadata.Metadata, error)
+	// Stats returns what Prometheus' status/tsdb shows: the number of series,
+	// the range of their timestamps (0 and 0 when there are none), and for each
+	// of its four lists the limit largest entries; the first list is of the
+	// values of the given label.
+	Stats(label string, limit int) (*tsdb.Stats, error)
+	// NumSeries returns the number of the tenant's series.
+	NumSeries() uint64
+}
 
 // TenantView is one tenant's series in a View. It satisfies tsdb.BlockReader,
 // so tsdb.NewBlockQuerier and tsdb.NewBlockChunkQuerier read it. It is valid
@@ -24,7 +45,7 @@ type TenantView struct {
 	info   tenantInfo
 }
 
-var _ tsdb.BlockReader = (*TenantView)(nil)
+var _ TenantReader = (*TenantView)(nil)
 
 // Index returns a reader of the tenant's series.
 func (tv *TenantView) Index() (tsdb.IndexReader, error) { return &indexReader{tv: tv}, nil }
@@ -58,18 +79,18 @@ func (tv *TenantView) NumSeries() uint64 { return tv.info.series }
 
 // Metadata returns what is known of one metric family of the tenant, or of all
 // when family is empty.
-func (tv *TenantView) Metadata(family string) map[string]metadata.Metadata {
+func (tv *TenantView) Metadata(family string) (map[string]metadata.Metadata, error) {
 	found := make(map[string]metadata.Metadata)
 	if family != "" {
 		if m, ok := tv.info.metadata[family]; ok {
 			found[family] = metadataOf(m)
 		}
-		return found
+		return found, nil
 	}
 	for name, m := range tv.info.metadata {
 		found[name] = metadataOf(m)
 	}
-	return found
+	return found, nil
 }
 
 func metadataOf(m wire.Metadata) metadata.Metadata {

@@ -23,12 +23,11 @@ type View struct {
 	applied uint64
 	bounds  quorate.Bounds
 
-	next        uint32 // refs at and past it are younger than the view
-	labels      [][]byte
-	definitions []*[pageRows]definition
+	catalog // of the series that the view shows
 
-	blocks        []*block
-	frozen        []*memcache
+	files         []*blockFile
+	frozen        []frozenCache
+	tombstones    tombstoneList
 	live          *memcache
 	liveChunks    [][]byte
 	liveExemplars []uint32
@@ -56,11 +55,11 @@ func (s *Shard) View() (*View, error) {
 	st.live.epoch = st.epoch
 	v := &View{
 		shard: s, st: st, applied: st.applied, bounds: st.bounds,
-		next: st.table.next, labels: st.table.labels.blocks, definitions: st.table.definitions,
-		blocks: st.blocks, frozen: st.frozen,
-		live: st.live, liveChunks: st.live.chunks.blocks, liveExemplars: st.live.exemplarRefs,
+		catalog: st.table.catalog(), files: st.files, frozen: st.frozen, tombstones: st.tombstones,
+		live: st.live, liveChunks: st.live.room.blocks, liveExemplars: st.live.exemplarRefs,
 		epoch: st.epoch, tenants: make(map[*tenant]tenantInfo),
 	}
+	retainAll(v.files)
 	st.views = append(st.views, v)
 	st.live.views = append(st.live.views, v)
 	s.metrics.views.Inc()
@@ -70,10 +69,17 @@ func (s *Shard) View() (*View, error) {
 // Close lets go of the state. A second Close does nothing.
 func (v *View) Close() {
 	v.shard.mu.Lock()
-	defer v.shard.mu.Unlock()
-	if v.closed {
-		return
+	closed := v.closed
+	if !closed {
+		v.closeLocked()
 	}
+	v.shard.mu.Unlock()
+	if !closed {
+		releaseAll(v.files)
+	}
+}
+
+func (v *View) closeLocked() {
 	v.closed = true
 	isThis := func(o *View) bool { return o == v }
 	v.st.views = slices.DeleteFunc(v.st.views, isThis)
@@ -91,7 +97,9 @@ func (v *View) Bounds() quorate.Bounds { return v.bounds }
 
 // Tenant returns what the view shows of one tenant. A tenant that never wrote
 // here is empty.
-func (v *View) Tenant(id quorate.TenantID) *TenantView {
+func (v *View) Tenant(id quorate.TenantID) TenantReader { return v.tenant(id) }
+
+func (v *View) tenant(id quorate.TenantID) *TenantView {
 	v.shard.mu.RLock()
 	defer v.shard.mu.RUnlock()
 	tv := &TenantView{view: v, id: id, tenant: v.st.table.byID[id], info: emptyTenantInfo()}
@@ -106,26 +114,12 @@ func (v *View) Tenant(id quorate.TenantID) *TenantView {
 	return tv
 }
 
-// definition returns the row of a ref below next.
-func (v *View) definition(ref uint32) *definition {
-	return &v.definitions[ref>>pageBits][ref&pageMask]
-}
-
-// labelsOf returns the canonical labels of a ref below next.
-func (v *View) labelsOf(ref uint32) []byte { return v.definition(ref).labels(v.labels) }
-
 // liveImages appends, for each ref, the image of its row in the live memcache.
 func (v *View) liveImages(dst []image, refs []uint32) []image {
 	v.shard.mu.RLock()
 	defer v.shard.mu.RUnlock()
 	for _, ref := range refs {
-		img, changed := v.saved.get(ref)
-		if !changed {
-			if row := v.live.rowIfAny(ref); row != nil {
-				img = row.image(true)
-			}
-		}
-		dst = append(dst, img)
+		dst = append(dst, v.saved.image(v.live, ref))
 	}
 	return dst
 }
@@ -133,17 +127,15 @@ func (v *View) liveImages(dst []image, refs []uint32) []image {
 // appendParts appends the samples of a series in log order: files, frozen
 // memcaches, and the live one by its image.
 func (v *View) appendParts(dst []part, ref uint32, live *image) ([]part, error) {
-	for _, b := range v.blocks {
-		dst = b.appendParts(dst, ref)
-	}
+	gone := v.tombstones.of(ref)
 	var err error
-	for _, m := range v.frozen {
-		row := m.rowIfAny(ref)
-		if row == nil {
-			continue
+	for _, f := range v.files {
+		if dst, err = f.appendParts(dst, ref, gone); err != nil {
+			return nil, err
 		}
-		img := row.image(false)
-		if dst, err = img.appendParts(dst, m.chunks.blocks); err != nil {
+	}
+	for i := range v.frozen {
+		if dst, err = v.frozen[i].appendParts(dst, ref, gone); err != nil {
 			return nil, err
 		}
 	}
@@ -151,54 +143,20 @@ func (v *View) appendParts(dst []part, ref uint32, live *image) ([]part, error) 
 }
 
 // exemplars returns the exemplars of a series in ascending order.
-func (v *View) exemplars(ref uint32) []exemplarRow {
+func (v *View) exemplars(ref uint32) ([]exemplarRow, error) {
+	gone := v.tombstones.of(ref)
 	var list []exemplarRow
-	for _, b := range v.blocks {
-		list = b.appendExemplars(list, ref)
-	}
-	for _, m := range v.frozen {
-		if row := m.rowIfAny(ref); row != nil && row.extra != nil {
-			list = append(list, row.extra.exemplars...)
+	var err error
+	for _, f := range v.files {
+		if list, err = f.appendExemplars(list, ref, gone); err != nil {
+			return nil, err
 		}
+	}
+	for i := range v.frozen {
+		list = v.frozen[i].appendExemplars(list, ref, gone)
 	}
 	if x := v.liveImages(nil, []uint32{ref})[0].extra; x != nil {
 		list = append(list, x.exemplars...)
 	}
-	return mergeExemplars(list)
-}
-
-// savedRows are images of rows by ref, in small pages: a scrape touches most
-// rows of a shard, for which a map took three times as long to fill.
-type savedRows struct {
-	pages []*savedPage
-}
-
-// savedPage has the images of 64 rows; bit i of saved tells that of row i.
-type savedPage struct {
-	saved  uint64
-	images [savedPageRows]image
-}
-
-const savedPageRows = 64
-
-func (s *savedRows) put(ref uint32, img image) {
-	page := int(ref / savedPageRows)
-	if page >= len(s.pages) {
-		s.pages = append(s.pages, make([]*savedPage, page+1-len(s.pages))...)
-	}
-	if s.pages[page] == nil {
-		s.pages[page] = new(savedPage)
-	}
-	p, i := s.pages[page], ref%savedPageRows
-	p.saved |= 1 << i
-	p.images[i] = img
-}
-
-func (s *savedRows) get(ref uint32) (img image, ok bool) {
-	page, i := int(ref/savedPageRows), ref%savedPageRows
-	if page >= len(s.pages) || s.pages[page] == nil {
-		return img, false
-	}
-	p := s.pages[page]
-	return p.images[i], p.saved&(1<<i) != 0
+	return mergeExemplars(list), nil
 }

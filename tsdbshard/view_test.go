@@ -153,7 +153,7 @@ func TestAViewDoesNotShowWhatCameLater(t *testing.T) {
 	r.write(&batchOf(1, 1).float(canonical("__name__", "new", "x", "2", "y", "3"), 1, 1).metadata("f", "gauge", "", "").Batch,
 		&batchOf(5, 1).float(metricA(), 1, 1).Batch)
 	r.flush()
-	tv := v.Tenant(1)
+	tv := v.tenant(1)
 	ix := &indexReader{tv: tv}
 	names, err := ix.LabelNames(t.Context())
 	require.NoError(t, err)
@@ -163,8 +163,8 @@ func TestAViewDoesNotShowWhatCameLater(t *testing.T) {
 	require.Equal(t, []string{"old"}, values)
 	require.Len(t, querySamples(t, tv, math.MinInt64, math.MaxInt64, matchAll()), 1)
 	require.EqualValues(t, 1, tv.NumSeries())
-	require.Empty(t, tv.Metadata(""))
-	require.EqualValues(t, 1, tv.Stats("__name__", 10).NumSeries)
+	require.Empty(t, families(t, tv, ""))
+	require.EqualValues(t, 1, statsOf(t, tv, 10).NumSeries)
 	require.Zero(t, v.Tenant(5).NumSeries())
 	require.Empty(t, querySamples(t, v.Tenant(5), math.MinInt64, math.MaxInt64, matchAll()))
 }

@@ -57,7 +57,7 @@ func openDirectory(f io.ReaderAt, size int64) (*directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("footer at offset %d: %w", size-footerBytes, err)
 	}
-	page := make([]byte, foot.directoryLength, int(foot.directoryLength)+footerBytes)
+	page := make([]byte, foot.directoryLength)
 	if err := readAt(f, page, foot.directoryOffset); err != nil {
 		return nil, fmt.Errorf("directory at offset %d: %w", foot.directoryOffset, err)
 	}
@@ -70,7 +70,7 @@ func openDirectory(f io.ReaderAt, size int64) (*directory, error) {
 		return nil, fmt.Errorf("directory at offset %d: %w", foot.directoryOffset, err)
 	}
 	dir.summary.Bytes = uint64(size)
-	dir.summary.Directory = checksum(append(page, tail...))
+	dir.summary.Directory = binary.LittleEndian.Uint32(page[len(page)-pageTailBytes:])
 	return dir, nil
 }
 

@@ -16,7 +16,7 @@ type Summary struct {
 	Hash [32]byte
 	// Bytes is the length of the file.
 	Bytes uint64
-	// Directory is the CRC32C over directory and footer. They hold the checksum
+	// Directory is the checksum of the directory page. It holds the checksum
 	// of every page, so two files that agree here have the same content.
 	Directory uint32
 	// MinTime and MaxTime (ms) are the first and the last sample's timestamp;

@@ -1,0 +1,154 @@
+package tsdbshard
+
+import "github.com/quorate/quorate/tsdbshard/chunk"
+
+// image is a row at one moment. What it refers to never changes.
+type image struct {
+	row   memRow
+	extra *extraImage // nil when the row has none
+}
+
+type extraImage struct {
+	open       chunk.Chunk // no rows when there is none
+	newest     newestSample
+	outOfOrder []outOfOrderSample
+	run        slabPos
+	exemplars  []exemplarRow
+}
+
+// tailIn returns the floats that wait, of a memcache with these blocks.
+func (r *memRow) tailIn(blocks [][]byte) tail {
+	if r.rows == 0 {
+		return tail{}
+	}
+	return tail{data: r.tail.from(blocks)[:r.used:r.used], tailShape: r.tailShape}
+}
+
+// image returns a row's rarer part as it is. The open histogram chunk is copied
+// if it may change later: its header counts its samples.
+func (x *rowExtra) image(copyOpen bool) *extraImage {
+	img := &extraImage{outOfOrder: x.outOfOrder, run: x.run, exemplars: x.exemplars}
+	if x.open.Empty() {
+		return img
+	}
+	img.open = x.open.Chunk()
+	img.newest = newestSample{time: x.open.MaxTime(), bits: x.newestBits, start: x.newestStart, kind: kindHistogram}
+	if copyOpen {
+		img.open = cloneChunk(img.open)
+	}
+	return img
+}
+
+// imageOf returns the image of a series in a frozen memcache, and whether it
+// has a row.
+func (m *memcache) imageOf(ref uint32) (image, bool) {
+	row := m.rowIfAny(ref)
+	if row == nil {
+		return image{}, false
+	}
+	img := image{row: *row}
+	if x := m.extraIfAny(row); x != nil {
+		img.extra = x.image(false)
+	}
+	return img, true
+}
+
+// newestOf returns the newest in-order sample that a frozen memcache has of a
+// series.
+func (m *memcache) newestOf(ref uint32) (newestSample, bool) {
+	img, ok := m.imageOf(ref)
+	if !ok {
+		return newestSample{}, false
+	}
+	return img.newest(m.room.blocks)
+}
+
+// hasAny tells whether the memcache has anything of a series.
+func (m *memcache) hasAny(ref uint32) bool {
+	row := m.rowIfAny(ref)
+	return row != nil && (row.rows > 0 || row.last != 0 || row.extra != 0)
+}
+
+// appendParts appends the image's samples in log order: the in-order ones
+// before the out-of-order runs. For if both have a sample of one timestamp, the
+// in-order one was applied first: once the other had been, the series' newest
+// sample was past that timestamp, and it never goes back.
+func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
+	dst = appendChain(dst, blocks, img.row.last)
+	if img.row.rows > 0 {
+		p := part{tail: img.row.tailIn(blocks)}
+		p.Rows = int(p.tail.rows)
+		p.MinTime, p.MaxTime = p.tail.bounds()
+		dst = append(dst, p)
+	}
+	x := img.extra
+	if x == nil {
+		return dst, nil
+	}
+	if x.open.Rows > 0 {
+		dst = append(dst, part{Chunk: x.open})
+	}
+	dst = appendChain(dst, blocks, x.run)
+	if len(x.outOfOrder) == 0 {
+		return dst, nil
+	}
+	run, err := encodeOutOfOrder(x.outOfOrder)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range run {
+		dst = append(dst, part{Chunk: c})
+	}
+	return dst, nil
+}
+
+// newest returns the newest in-order sample that the image has.
+func (img *image) newest(blocks [][]byte) (newestSample, bool) {
+	switch {
+	case img.row.rows > 0:
+		return img.row.tailIn(blocks).last(), true
+	case img.extra != nil && img.extra.open.Rows > 0:
+		return img.extra.newest, true
+	}
+	return newestSample{}, false
+}
+
+// savedRows is what a view keeps of a live memcache: the rows, and their rarer
+// parts, that have changed since.
+type savedRows struct {
+	groups []*rowGroup // by ref / groupRows; nil where nothing has changed
+	extras map[uint32]*extraImage
+}
+
+// put saves the rows of a ref's group.
+func (s *savedRows) put(ref uint32, rows *rowGroup) {
+	at := int(ref / groupRows)
+	if at >= len(s.groups) {
+		s.groups = append(s.groups, make([]*rowGroup, at+1-len(s.groups))...)
+	}
+	saved := *rows
+	s.groups[at] = &saved
+}
+
+func (s *savedRows) putExtra(number uint32, x *extraImage) {
+	if s.extras == nil {
+		s.extras = make(map[uint32]*extraImage)
+	}
+	s.extras[number] = x
+}
+
+// image returns the image of a series' row: what was saved, or what the live
+// memcache has if that was not changed.
+func (s *savedRows) image(live *memcache, ref uint32) (img image) {
+	if at := int(ref / groupRows); at < len(s.groups) && s.groups[at] != nil {
+		img.row = s.groups[at][ref%groupRows]
+	} else if row := live.rowIfAny(ref); row != nil {
+		img.row = *row
+	}
+	if n := img.row.extra; n != 0 {
+		if img.extra = s.extras[n]; img.extra == nil {
+			img.extra = live.extras[n-1].image(true)
+		}
+	}
+	return img
+}
