@@ -24,6 +24,7 @@ type API struct {
 	config  Config
 	source  *queryable
 	engine  *upstream.Engine
+	parser  parser.Parser
 	origin  *regexp.Regexp
 	metrics *metrics
 	handler http.Handler
@@ -48,8 +49,8 @@ func New(config Config) (*API, error) {
 		started: time.Now(),
 	}
 	registry := features.NewRegistry()
-	language := parser.NewParser(ParserOptions())
-	a.engine = upstream.NewEngine(a.engineOptions(language, registry))
+	a.parser = parser.NewParser(ParserOptions())
+	a.engine = upstream.NewEngine(a.engineOptions(registry))
 
 	router := route.New().WithInstrumentation(func(pattern string, h http.HandlerFunc) http.HandlerFunc {
 		if pattern == "/read" {
@@ -57,7 +58,7 @@ func New(config Config) (*API, error) {
 		}
 		return a.endpoint(endpointName(pattern), h)
 	})
-	a.upstreamAPI(language, registry).Register(router)
+	a.upstreamAPI(registry).Register(router)
 	a.handler = impatient(a.routes(router), a.config.WriteStall)
 	return a, nil
 }
@@ -69,7 +70,7 @@ func ParserOptions() parser.Options {
 	return parser.Options{ExperimentalDurationExpr: true}
 }
 
-func (a *API) engineOptions(language parser.Parser, registry features.Collector) upstream.EngineOpts {
+func (a *API) engineOptions(registry features.Collector) upstream.EngineOpts {
 	step := a.config.Engine.SubqueryStep.Milliseconds()
 	return upstream.EngineOpts{
 		Logger:                   a.config.Logger,
@@ -83,7 +84,7 @@ func (a *API) engineOptions(language parser.Parser, registry features.Collector)
 		EnableAtModifier:     true,
 		EnableNegativeOffset: true,
 		FeatureRegistry:      registry,
-		Parser:               language,
+		Parser:               a.parser,
 	}
 }
 
@@ -97,6 +98,7 @@ func (a *API) routes(router *route.Router) http.Handler {
 	own("GET /status/tsdb", "status_tsdb", a.serveTSDBStatus)
 	own("GET /status/buildinfo", "status_buildinfo", a.serveBuildInfo)
 	own("POST /otlp/v1/metrics", "otlp", a.serveNotOffered)
+	a.adminRoutes(mux, a.config.EnableAdmin && a.config.Admin != nil)
 	// Grafana asks for the suggestions of a label by POST, with the parameters
 	// in the URL; upstream knows only GET.
 	mux.HandleFunc("POST /label/{name}/values", func(w http.ResponseWriter, r *http.Request) {

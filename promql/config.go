@@ -37,6 +37,11 @@ type Config struct {
 	Queryable Queryable
 	// Tenants maps a tenant's name to its number. Required.
 	Tenants Tenants
+	// Admin deletes what is stored. Nil offers no admin endpoints.
+	Admin Admin
+	// EnableAdmin answers the admin endpoints beside the others; AdminHandler
+	// answers them in any case. It is Prometheus' --web.enable-admin-api.
+	EnableAdmin bool
 	// Tenancy says how requests name their tenant.
 	Tenancy tenancy.Config
 	// Logger takes what goes wrong behind an answer. Nil discards it.

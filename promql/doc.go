@@ -3,7 +3,7 @@
 //
 // The engine, the parser and nearly all handlers are Prometheus' own, so that
 // answers are its answers. What upstream cannot do per tenant (metadata,
-// status/tsdb) or says of itself (build information) is answered here.
+// status/tsdb, deleting) or says of itself (build information) is answered here.
 //
 // Invariants:
 //

@@ -164,6 +164,7 @@ func (t *tenants) Tenant(_ context.Context, name string) (quorate.TenantID, bool
 // server is the API over the model, with a few series of two tenants.
 type server struct {
 	*httptest.Server
+	api      *promql.API
 	store    *store
 	tenants  *tenants
 	registry *prometheus.Registry
@@ -194,6 +195,7 @@ func newServer(t *testing.T, change ...func(*promql.Config)) (*server, http.Hand
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.api = api
 	mux := http.NewServeMux()
 	api.Register(mux)
 	t.Cleanup(func() {

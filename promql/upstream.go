@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/tsdb"
@@ -27,7 +26,7 @@ import (
 // backend does not have (targets, rules, Alertmanagers, notifications, a local
 // TSDB to administer) is there and empty, so that clients which list it find
 // nothing instead of failing.
-func (a *API) upstreamAPI(language parser.Parser, registry features.Collector) *apiv1.API {
+func (a *API) upstreamAPI(registry features.Collector) *apiv1.API {
 	nothing := absent{}
 	return apiv1.NewAPI(
 		a.engine,
@@ -43,7 +42,7 @@ func (a *API) upstreamAPI(language parser.Parser, registry features.Collector) *
 		func(h http.HandlerFunc) http.HandlerFunc { return h },
 		nothing,
 		"",    // no directory of snapshots
-		false, // no admin endpoints
+		false, // the admin endpoints are this package's own
 		true,  // search
 		a.config.SearchLimit,
 		a.config.Logger,
@@ -69,7 +68,7 @@ func (a *API) upstreamAPI(language parser.Parser, registry features.Collector) *
 		overrideStatus(apiv1.ErrorUnavailable),
 		registry, // without one, /features answers 500
 		apiv1.OpenAPIOptions{Version: APIVersion, MaxSearchLimit: a.config.SearchLimit},
-		language,
+		a.parser,
 	)
 }
 
@@ -86,7 +85,7 @@ func (a *API) flags() map[string]string {
 		"storage.remote.read-max-bytes-in-frame": strconv.Itoa(a.config.Read.FrameBytes),
 		"storage.remote.read-sample-limit":       strconv.Itoa(a.config.Read.Samples),
 		"storage.tsdb.retention.time":            a.config.Retention,
-		"web.enable-admin-api":                   "false",
+		"web.enable-admin-api":                   strconv.FormatBool(a.config.EnableAdmin),
 		"web.enable-lifecycle":                   "false",
 		"web.enable-remote-write-receiver":       "true",
 		"web.search.max-limit":                   strconv.Itoa(a.config.SearchLimit),

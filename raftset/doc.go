@@ -32,6 +32,8 @@
 //  7. A disk that hangs is not an error that can be returned: HostConfig.Fatal
 //     is told, and the process should end so that others can lead.
 //  8. A read confirmed by ConfirmRead sees every write acknowledged before it.
+//  9. Nothing of a replica is deleted here but the log up to a published
+//     manifest: Remove renames.
 //
 // # A replica's directory
 //

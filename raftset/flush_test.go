@@ -187,3 +187,27 @@ func TestTheManifestIsSwappedNotOverwritten(t *testing.T) {
 	}
 	_ = h
 }
+
+func TestARewritePublishesEvenWhenNothingIsNew(t *testing.T) {
+	h, g, l := start(t, HostConfig{Dir: t.TempDir()})
+	propose(t, g, "x")
+	index := uint64(0)
+	for round := range 4 {
+		if round == 2 { // also right after a start, when Raft has applied nothing yet
+			closeGroup(t, g)
+			g, l = openLeader(t, h, testSet)
+		}
+		before := l.published
+		if err := g.Rewrite(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		now := g.Status().ManifestIndex
+		if l.published != before+1 || now <= index {
+			t.Errorf("round %d: %d publications, and the manifest went from %d to %d", round, l.published-before, index, now)
+		}
+		index = now
+	}
+	closeGroup(t, g)
+	_, l = openLeader(t, h, testSet)
+	wantLines(t, l, "x")
+}

@@ -204,6 +204,20 @@ func (g *Group) Flush(ctx context.Context) error {
 	}
 }
 
+// Rewrite is a Flush that takes place even when nothing was applied since the
+// last one: for a state machine that was asked to write its files anew. The
+// manifest's index rises with every publication but the first of two at the
+// same entry, so an entry that changes nothing is committed first; only the
+// leader can, and others refuse as Propose does.
+func (g *Group) Rewrite(ctx context.Context) error {
+	if g.machine.index.Load() <= g.manifests.current().index {
+		if _, err := g.proposer.propose(ctx, kindFence, nil); err != nil {
+			return fmt.Errorf("rewrite: %w", err)
+		}
+	}
+	return g.Flush(ctx)
+}
+
 func (g *Group) flush() error {
 	flushes := g.host.metrics.flushes
 	switch err := g.raft.Snapshot().Error(); {

@@ -24,6 +24,7 @@ type machine struct {
 	guard     *guard
 	manifests *manifestStore
 	replay    *replay
+	catchUp   *catchUp
 	proposer  *proposer
 	metrics   *metrics
 	// lifetime ends when the replica stops: Persist and Restore run under it,
@@ -89,6 +90,7 @@ func (m *machine) apply(logs []*raft.Log) error {
 		m.term.Store(l.Term)
 		m.bytes.Add(int64(len(l.Data)))
 		m.replay.applied(l.Index, len(l.Data))
+		m.catchUp.applied(l.Index)
 		if err := m.proposer.land(l.Data, answer); err != nil {
 			return fmt.Errorf("apply entry %d: %w", l.Index, err)
 		}
@@ -152,6 +154,7 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	}
 	m.index.Store(now.index)
 	m.term.Store(now.term)
+	m.catchUp.applied(now.index)
 	m.flushed.Store(m.bytes.Load())
 	return nil
 }

@@ -148,6 +148,8 @@ type tail struct {
 	first, last uint64
 	term        uint64 // of the last entry
 	bytes       int64  // of the commands past the manifest
+	commands    int    // how many those are
+	lastCommand uint64 // the index of the last of them, 0 if there is none
 	// follows tells that the log continues the manifest, or is empty.
 	follows bool
 }
@@ -191,6 +193,8 @@ func inspect(log *checkedLog, m *manifest) (t tail, err error) {
 		}
 		if index > m.index {
 			t.bytes += int64(len(l.Data))
+			t.commands++
+			t.lastCommand = index
 		}
 	}
 	return t, nil
@@ -243,7 +247,7 @@ func (h *Host) start(ctx context.Context, o *files, sm StateMachine) (*Group, er
 	g.proposer = newProposer(g)
 	g.machine = &machine{
 		sm: sm, guard: g.guard, manifests: o.manifests, replay: brake,
-		proposer: g.proposer, metrics: h.metrics, lifetime: lifetime,
+		proposer: g.proposer, metrics: h.metrics, lifetime: lifetime, catchUp: newCatchUp(o.tail, logger),
 	}
 	g.machine.index.Store(m.index)
 	g.machine.term.Store(m.term)

@@ -89,7 +89,7 @@ func (l *lab) start(ctx context.Context, s *server, binary string, args ...strin
 	if err != nil {
 		return nil, 0, err
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // the child has its own
 	s.command = exec.CommandContext(ctx, binary, args...)
 	s.command.Stdout, s.command.Stderr = log, log
 	began := time.Now()

@@ -14,6 +14,7 @@ type Config struct {
 	Query        Query
 	Buckets      Buckets
 	Flush        Flush
+	Storage      Storage
 	Raft         Raft
 	Log          Log
 }
@@ -25,9 +26,12 @@ type HTTP struct {
 	// WebConfigFile is an exporter-toolkit web configuration (TLS, basic
 	// authentication); empty serves plain HTTP.
 	WebConfigFile string
+	// EnableAdminAPI serves the admin endpoints on this listener too.
+	EnableAdminAPI bool
 }
 
-// Admin is the listener for pprof; it is always on loopback.
+// Admin is the listener for profiles and the admin endpoints; it is always on
+// loopback.
 type Admin struct {
 	Listen string
 }
@@ -66,11 +70,22 @@ type Buckets struct {
 	FutureBound time.Duration
 }
 
-// Flush says when a shard's memcache becomes a file: at the first of three bounds.
+// Flush says when a shard's memcache becomes a file: at the first of these
+// bounds, and for a while when the server stops.
 type Flush struct {
-	MaxMemcacheBytes Bytes
-	MaxLogBytes      Bytes
-	MaxAge           time.Duration
+	MaxMemcacheBytes      Bytes
+	MaxTotalMemcacheBytes Bytes
+	MaxLogBytes           Bytes
+	MaxAge                time.Duration
+	ShutdownTimeout       time.Duration
+}
+
+// Storage says what is kept of files: their pages in memory, and for how long
+// those that are not needed any more.
+type Storage struct {
+	PageCacheBytes Bytes
+	TrashKeep      time.Duration
+	MinFreeBytes   Bytes
 }
 
 // Raft shapes the log of a ReplicaSet.
@@ -114,8 +129,15 @@ func Default() Config {
 			Retention:   30 * day,
 			FutureBound: 10 * time.Minute,
 		},
-		Flush: Flush{MaxMemcacheBytes: 64 * MiB, MaxLogBytes: 256 * MiB, MaxAge: 30 * time.Minute},
-		Raft:  Raft{SegmentBytes: 8 * MiB},
-		Log:   Log{Level: "info", Format: "text"},
+		Flush: Flush{
+			MaxMemcacheBytes:      64 * MiB,
+			MaxTotalMemcacheBytes: 256 * MiB,
+			MaxLogBytes:           256 * MiB,
+			MaxAge:                30 * time.Minute,
+			ShutdownTimeout:       10 * time.Second,
+		},
+		Storage: Storage{PageCacheBytes: 64 * MiB, TrashKeep: day, MinFreeBytes: GiB},
+		Raft:    Raft{SegmentBytes: 8 * MiB},
+		Log:     Log{Level: "info", Format: "text"},
 	}
 }

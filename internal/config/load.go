@@ -161,6 +161,7 @@ func (l *loader) checkTogether() {
 	}
 	atMost("write.max_wire_bytes", "write.max_decoded_bytes", c.Write.MaxWireBytes <= c.Write.MaxDecodedBytes)
 	atMost("write.max_decoded_bytes", "write.max_in_flight_bytes", c.Write.MaxDecodedBytes <= c.Write.MaxInFlightBytes)
+	atMost("flush.max_memcache_bytes", "flush.max_total_memcache_bytes", c.Flush.MaxMemcacheBytes <= c.Flush.MaxTotalMemcacheBytes)
 	atMost("buckets.late_window", "buckets.span", c.Buckets.LateWindow <= c.Buckets.Span)
 	atMost("buckets.future_bound", "buckets.span", c.Buckets.FutureBound <= c.Buckets.Span)
 	atMost("buckets.span", "buckets.retention", c.Buckets.Span <= c.Buckets.Retention)

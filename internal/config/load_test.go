@@ -43,6 +43,7 @@ func TestAnErrorNamesFileLineSettingAndRule(t *testing.T) {
 		"a body larger than decoded":  {"write:\n  max_wire_bytes: 128MiB", `:2: write.max_wire_bytes: 128MiB is more than write.max_decoded_bytes, which is 64MiB`},
 		"a limit below another":       {"write:\n  max_in_flight_bytes: 32MiB", `:2: write.max_decoded_bytes: 64MiB is more than write.max_in_flight_bytes, which is 32MiB`},
 		"a late window over the span": {"buckets:\n  late_window: 25h", `:2: buckets.late_window: 1d1h is more than buckets.span, which is 1d`},
+		"one shard over all":          {"flush:\n  max_memcache_bytes: 1GiB", `:2: flush.max_memcache_bytes: 1GiB is more than flush.max_total_memcache_bytes, which is 256MiB`},
 		"retention under the span":    {"buckets:\n  retention: 12h", `:2: buckets.span: 1d is more than buckets.retention, which is 12h`},
 		"a tab":                       {"log:\n\tlevel: info", `: yaml: `},
 		"two documents":               {"node_name: a\n---\nnode_name: b", `:2: a second YAML document`},

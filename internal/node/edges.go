@@ -39,13 +39,15 @@ func (n *Node) edges() (http.Handler, error) {
 		return nil, fmt.Errorf("write edge: %w", err)
 	}
 	n.queries, err = promql.New(promql.Config{
-		Queryable:  n.router,
-		Tenants:    tenants,
-		Tenancy:    who,
-		Logger:     n.logger,
-		Registerer: n.options.Registry,
-		Gatherer:   n.options.Registry,
-		Build:      promql.Build{Version: n.options.Version},
+		Queryable:   n.router,
+		Tenants:     tenants,
+		Admin:       n.router,
+		EnableAdmin: s.HTTP.EnableAdminAPI,
+		Tenancy:     who,
+		Logger:      n.logger,
+		Registerer:  n.options.Registry,
+		Gatherer:    n.options.Registry,
+		Build:       promql.Build{Version: n.options.Version},
 		Engine: promql.EngineConfig{
 			Timeout:     s.Query.Timeout,
 			MaxSamples:  s.Query.MaxSamples,

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/prompb"
 
 	"github.com/quorate/quorate/internal/testwait"
@@ -16,6 +15,29 @@ import (
 )
 
 var metricM = map[string]string{"__name__": "m"}
+
+const (
+	brokenReplicas  = "quorate_node_broken_replicas"
+	replicaFailures = "quorate_node_replica_failures_total"
+)
+
+// metric returns the sum of a counter's or gauge's values.
+func (n *Node) metric(t *testing.T, name string) (sum float64) {
+	t.Helper()
+	families, err := n.options.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return sum
+}
 
 func sampleAt(at time.Time) prompb.Sample { return prompb.Sample{Timestamp: at.UnixMilli(), Value: 1} }
 
@@ -39,12 +61,12 @@ func TestAReplicaThatCouldNotBeOpenedIsTriedAgain(t *testing.T) {
 		}
 		close(done)
 	}()
-	testwait.For(t, "the replica to fail", func() bool { return testutil.ToFloat64(n.replicas.counts.broken) == 1 })
+	testwait.For(t, "the replica to fail", func() bool { return n.metric(t, brokenReplicas) == 1 })
 	removeAll(t, blocked)
 	if text := <-done; text != "" {
 		t.Errorf("the write that waited for the set got %s", text)
 	}
-	if broken := testutil.ToFloat64(n.replicas.counts.broken); broken != 0 {
+	if broken := n.metric(t, brokenReplicas); broken != 0 {
 		t.Errorf("%v replicas count as broken after it was opened", broken)
 	}
 }
@@ -54,7 +76,7 @@ func TestASetThatCannotApplyItsLogAnswersWithTheReasonAndTheOthersGoOn(t *testin
 	n := startNode(t, s)
 	now := time.Now()
 	sick := n.meta.client.Map().Bucket(1, now.UnixMilli()).Sets[0]
-	replica, err := n.replicas.open.Get(sick.ID)
+	replica, err := n.open.Get(sick.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +84,7 @@ func TestASetThatCannotApplyItsLogAnswersWithTheReasonAndTheOthersGoOn(t *testin
 		t.Fatal("the shard took a metadata command")
 	}
 	testwait.For(t, "the replica to be given up", func() bool {
-		return testutil.ToFloat64(n.replicas.counts.broken) == 1 && testutil.ToFloat64(n.replicas.counts.failures) == 2
+		return n.metric(t, brokenReplicas) == 1 && n.metric(t, replicaFailures) == 2
 	})
 	stored, refused := 0, ""
 	for _, job := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} { // over both shards
@@ -79,7 +101,7 @@ func TestASetThatCannotApplyItsLogAnswersWithTheReasonAndTheOthersGoOn(t *testin
 	if stored == 0 || !strings.Contains(refused, "is broken on this node") || !strings.Contains(refused, "is not for this version of the shard") {
 		t.Errorf("%d of 8 series were stored, the others refused with %q", stored, refused)
 	}
-	if err := n.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "is broken") {
+	if err := n.ready(); err == nil || !strings.Contains(err.Error(), "is broken") {
 		t.Errorf("readiness says %v", err)
 	}
 }
@@ -97,7 +119,7 @@ func TestANodeWhoseMetadataReplicaStoppedFailsAsAWhole(t *testing.T) {
 			return false
 		}
 	})
-	if err := n.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "metadata replica stopped") {
+	if err := n.ready(); err == nil || !strings.Contains(err.Error(), "metadata replica stopped") {
 		t.Errorf("readiness says %v", err)
 	}
 	if err := n.closeExpectingFailure(); err == nil || !strings.Contains(err.Error(), "metadata replica stopped") {
@@ -111,52 +133,4 @@ func (n *Node) closeExpectingFailure() error {
 	err := n.Close()
 	n.closeErr = nil
 	return err
-}
-
-func TestTheLogIsCutAlsoWhenItGrowsByDuplicatesAndMetadata(t *testing.T) {
-	s := settingsIn(t.TempDir())
-	s.Buckets.Shards = 1
-	n := startNode(t, s)
-	now := time.Now()
-	f := newFlusher(flushLimits{memcacheBytes: 1 << 40, logBytes: 1, age: time.Hour}, n.meta.group, n.replicas.open, n.logger)
-	n.write(t, "", metricM, sampleAt(now))
-	f.pass(t.Context(), now)
-	n.write(t, "", metricM, sampleAt(now)) // a duplicate: nothing in the memcache
-	current := n.meta.client.Map().Bucket(1, now.UnixMilli()).Sets[0].ID
-	for _, target := range f.targets() {
-		if status := target.group.Status(); status.Set == current && status.LogBytes == 0 {
-			t.Fatalf("the duplicate left no log: %+v", status)
-		}
-	}
-	f.pass(t.Context(), now)
-	for _, target := range f.targets() {
-		status := target.group.Status()
-		if status.LogBytes != 0 || status.Set == 0 && status.ManifestIndex <= 1 {
-			t.Errorf("set %v still has %d bytes of log after manifest %d", status.Set, status.LogBytes, status.ManifestIndex)
-		}
-	}
-}
-
-func TestAReplicaWithOldEntriesIsFlushedForTheirAge(t *testing.T) {
-	n := startNode(t, settingsIn(t.TempDir()))
-	now := time.Now()
-	n.write(t, "", metricM, sampleAt(now))
-	f := newFlusher(flushLimits{memcacheBytes: 1 << 40, logBytes: 1 << 40, age: time.Hour}, n.meta.group, n.replicas.open, n.logger)
-	grown := func() (sets int) {
-		for _, target := range f.targets() {
-			if target.group.Status().LogBytes > 0 && target.group.Set() != 0 {
-				sets++
-			}
-		}
-		return sets
-	}
-	f.pass(t.Context(), now)
-	f.pass(t.Context(), now.Add(29*time.Minute))
-	if grown() != 1 {
-		t.Fatalf("%d sets have entries to flush, want the one written to", grown())
-	}
-	f.pass(t.Context(), now.Add(time.Hour+time.Second))
-	if grown() != 0 {
-		t.Error("entries older than the age were not flushed")
-	}
 }

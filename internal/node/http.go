@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/quorate/quorate/promql"
 )
 
 // Bounds of the HTTP server, so that a client that sends slowly holds a
@@ -117,8 +119,11 @@ func (n *Node) publicHandler(registry *prometheus.Registry, write http.Handler, 
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "Quorate is healthy.")
 	})
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, r *http.Request) {
-		if err := n.ready(r.Context()); err != nil {
+	if n.settings.HTTP.EnableAdminAPI {
+		n.adminAPI().register(mux)
+	}
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if err := n.ready(); err != nil {
 			http.Error(w, "Quorate is not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -127,10 +132,20 @@ func (n *Node) publicHandler(registry *prometheus.Registry, write http.Handler, 
 	return mux
 }
 
-// adminHandler serves profiles. It has a listener of its own, on a loopback
-// address, since profiles cost CPU and show memory.
-func adminHandler() http.Handler {
+func (n *Node) adminAPI() *adminAPI {
+	return &adminAPI{lifecycle: n.replicas, client: n.meta.client, now: n.options.Now, logger: n.logger}
+}
+
+// adminHandler serves the admin endpoints and profiles. It has a listener of its
+// own, on a loopback address, since it asks nobody who they are: the endpoints
+// change what tenants see, profiles cost CPU and show memory.
+func (n *Node) adminHandler() http.Handler {
 	mux := http.NewServeMux()
+	n.adminAPI().register(mux)
+	deletions := n.queries.AdminHandler()
+	for _, prefix := range []string{promql.Prefix, promql.MimirPrefix} {
+		mux.Handle(prefix+"/admin/tsdb/", deletions)
+	}
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

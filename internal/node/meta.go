@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/lifecycle"
 	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/raftset"
@@ -57,9 +58,11 @@ func (n *Node) openMeta(ctx context.Context) (*metaService, error) {
 		Node:          metasvc.NodeSpec{ID: n.identity.Node, Roles: metasvc.AllRoles},
 		MetaReplica:   metaReplica,
 		DefaultPolicy: n.defaultPolicy(),
-		Now:           n.options.Now,
-		Logger:        n.logger,
-		Registerer:    n.options.Registry,
+		// The controller runs when the replicas are there.
+		Progress:   func() map[quorate.ReplicaSetID]uint64 { return n.replicas.Progress() },
+		Now:        n.options.Now,
+		Logger:     n.logger,
+		Registerer: n.options.Registry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.close())
@@ -72,7 +75,7 @@ func (n *Node) openMeta(ctx context.Context) (*metaService, error) {
 // lost metadata log would be replaced by an empty one (PROTOCOL 16); opening
 // the group then says what is missing.
 func (n *Node) formMeta(ctx context.Context) error {
-	for _, trace := range []string{setsDirName, metaDirName} {
+	for _, trace := range []string{lifecycle.SetsDir, lifecycle.TrashDir, metaDirName} {
 		switch entries, err := os.ReadDir(filepath.Join(n.settings.DataDir, trace)); {
 		case errors.Is(err, os.ErrNotExist):
 		case err != nil:

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/lifecycle"
 	"github.com/quorate/quorate/internal/router"
 	"github.com/quorate/quorate/promql"
 	"github.com/quorate/quorate/raftset"
@@ -47,7 +48,8 @@ type Node struct {
 	lock     *dirLock
 	host     *raftset.Host
 	meta     *metaService
-	replicas *replicaManager
+	open     *router.Replicas
+	replicas *lifecycle.Manager
 	router   *router.Router
 	queries  *promql.API
 	public   *listener
@@ -110,23 +112,43 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.meta, err = n.openMeta(ctx); err != nil {
 		return fmt.Errorf("metadata service: %w", err)
 	}
-	open := new(router.Replicas)
-	if n.replicas, err = newReplicaManager(n, open); err != nil {
+	n.open = new(router.Replicas)
+	if n.replicas, err = n.newLifecycle(); err != nil {
 		return err
 	}
 	n.router = router.New(router.Config{
-		Meta: router.ClientMeta{Client: n.meta.client}, Replicas: open, Now: n.options.Now, Logger: n.logger, Registerer: n.options.Registry,
+		Meta: router.ClientMeta{Client: n.meta.client}, Replicas: n.open, Compact: n.replicas.Compact,
+		Now: n.options.Now, Logger: n.logger, Registerer: n.options.Registry,
 	})
-	flush := newFlusher(flushLimits{
-		memcacheBytes: int64(n.settings.Flush.MaxMemcacheBytes),
-		logBytes:      int64(n.settings.Flush.MaxLogBytes),
-		age:           n.settings.Flush.MaxAge,
-	}, n.meta.group, open, n.logger)
 	n.awaitMetadata(ctx)
 	n.background.Go(func() { n.runMeta(background) })
-	n.background.Go(func() { n.replicas.run(background) })
-	n.background.Go(func() { flush.run(background) })
+	n.background.Go(func() { n.replicas.Run(background) })
 	return n.serve()
+}
+
+// newLifecycle makes what opens, seals and drops this node's replicas.
+func (n *Node) newLifecycle() (*lifecycle.Manager, error) {
+	s := n.settings
+	return lifecycle.New(lifecycle.Config{
+		DataDir:  s.DataDir,
+		Node:     n.identity.Node,
+		Host:     n.host,
+		Client:   n.meta.client,
+		Metadata: n.meta.group,
+		Replicas: n.open,
+		Flush: lifecycle.FlushLimits{
+			MemcacheBytes:      int64(s.Flush.MaxMemcacheBytes),
+			TotalMemcacheBytes: int64(s.Flush.MaxTotalMemcacheBytes),
+			LogBytes:           int64(s.Flush.MaxLogBytes),
+			Age:                s.Flush.MaxAge,
+			ShutdownTimeout:    s.Flush.ShutdownTimeout,
+		},
+		PageCacheBytes: int64(s.Storage.PageCacheBytes),
+		Trash:          lifecycle.TrashLimits{Keep: s.Storage.TrashKeep, MinFreeBytes: int64(s.Storage.MinFreeBytes)},
+		Now:            n.options.Now,
+		Logger:         n.logger,
+		Registerer:     n.options.Registry,
+	})
 }
 
 // awaitMetadata waits, for a while, until this node's metadata is all that was
@@ -199,7 +221,7 @@ func (n *Node) serve() error {
 		return err
 	}
 	n.serveOn(n.public, handler)
-	n.serveOn(n.admin, adminHandler())
+	n.serveOn(n.admin, n.adminHandler())
 	n.logger.Info("listening", "http", n.HTTPAddr(), "admin", n.AdminAddr())
 	return nil
 }
@@ -215,7 +237,8 @@ func (n *Node) serveOn(l *listener, handler http.Handler) {
 // HTTPAddr returns the host:port on which writes and queries are served.
 func (n *Node) HTTPAddr() string { return n.public.address() }
 
-// AdminAddr returns the host:port on which profiles are served.
+// AdminAddr returns the host:port on which the admin endpoints and profiles are
+// served.
 func (n *Node) AdminAddr() string { return n.admin.address() }
 
 // Failed is closed when the node can go on no longer: a listener or the
@@ -223,22 +246,23 @@ func (n *Node) AdminAddr() string { return n.admin.address() }
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 
 // ready tells what the node still waits for before it can take writes.
-func (n *Node) ready(ctx context.Context) error {
+func (n *Node) ready() error {
 	select {
 	case <-n.failed:
 		return n.failure
 	default:
 	}
-	return n.replicas.ready(ctx, n.options.Now().UnixMilli())
+	return n.replicas.Ready(n.options.Now().UnixMilli())
 }
 
 // Close drains and closes the node. It may be called more than once. The order
 // is argued: listeners first, so that no request comes in and those under way
 // finish while everything they need is open; then the background work, which
-// writes to the rooms; then the replicas, whose logs are closed behind the
-// last entry they acknowledged; the metadata service after them, since their
-// leaders ask it; the host that carries all groups; and the directory lock
-// last, when no file of it is open any more.
+// writes to the rooms; then query engine and router, which read the replicas;
+// then the replicas, which flush what a start would take long to replay and
+// close their logs behind the last entry they acknowledged; the metadata service
+// after them, since their leaders ask it; the host that carries all groups; and
+// the directory lock last, when no file of it is open any more.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() { n.closeErr = n.close() })
 	return n.closeErr
@@ -265,8 +289,12 @@ func (n *Node) close() error {
 	if n.queries != nil {
 		errs = append(errs, n.queries.Close())
 	}
+	if n.router != nil {
+		errs = append(errs, n.router.Close())
+	}
 	if n.replicas != nil {
-		errs = append(errs, n.replicas.close())
+		// Requests may have used the context up; the flush has a bound of its own.
+		errs = append(errs, n.replicas.Close(context.WithoutCancel(ctx)))
 	}
 	if n.meta != nil {
 		errs = append(errs, n.meta.close())

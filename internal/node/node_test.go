@@ -38,7 +38,7 @@ func startNode(t *testing.T, s config.Config) *Node {
 }
 
 // startNodeAt starts a node with a clock of its own and waits until it is ready.
-func startNodeAt(t *testing.T, s config.Config, now func() time.Time) *Node {
+func startNodeAt(t testing.TB, s config.Config, now func() time.Time) *Node {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -56,14 +56,20 @@ func startNodeAt(t *testing.T, s config.Config, now func() time.Time) *Node {
 			t.Errorf("close: %v", err)
 		}
 	})
-	testwait.Until(t, "the node to be ready", func() error { return n.ready(t.Context()) })
+	testwait.Until(t, "the node to be ready", n.ready)
 	return n
 }
 
-// request sends one request and returns status and body.
-func (n *Node) request(t *testing.T, method, path string, body io.Reader, headers ...string) (int, string) {
+// request sends one request to the public listener and returns status and body.
+func (n *Node) request(t testing.TB, method, path string, body io.Reader, headers ...string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.HTTPAddr()+path, body)
+	return n.requestAt(t, n.HTTPAddr(), method, path, body, headers...)
+}
+
+// requestAt sends one request to an address and returns status and body.
+func (n *Node) requestAt(t testing.TB, address, method, path string, body io.Reader, headers ...string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,13 +129,11 @@ func (n *Node) query(t *testing.T, tenant, expression string, at int64) []string
 	return lines
 }
 
-// flushAll flushes every shard.
+// flushAll flushes every set.
 func (n *Node) flushAll(t *testing.T) {
 	t.Helper()
-	for _, r := range n.replicas.open.All() {
-		if err := r.Group().Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := n.replicas.FlushAll(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -2,11 +2,23 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/metasvc"
+)
+
+const (
+	// refreshTimeout bounds how long a write waits for the metadata leader to
+	// confirm the map before it tries again by the one that it has.
+	refreshTimeout = 2 * time.Second
+	// retryBudget is when a request refused for a budget may be worth sending
+	// again.
+	retryBudget = time.Minute
 )
 
 // Append writes the rows of one request of one tenant. The result counts what
@@ -28,6 +40,7 @@ func (r *Router) Append(ctx context.Context, tenant quorate.TenantID, in *wire.W
 	q.resolve()
 	err := retry(ctx, q.attempt)
 	r.metrics.observe(&q.result)
+	q.warmUp(ctx)
 	if err == nil {
 		err = q.failure
 	}
@@ -37,13 +50,29 @@ func (r *Router) Append(ctx context.Context, tenant quorate.TenantID, in *wire.W
 	return q.result, err
 }
 
-// attempt routes what is not stored yet under the newest map, sends it, and
-// takes in the answers.
-func (q *request) attempt(ctx context.Context) (err error) {
+// attempt routes what is not stored yet and sends it. When all that is left are
+// rows for which an overlay was opened, there is nothing more to wait for.
+func (q *request) attempt(ctx context.Context) error {
+	for {
+		err := q.round(ctx)
+		if err == nil || !q.ready || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// round routes what is not stored yet under the newest map, sends it, and takes
+// in the answers.
+func (q *request) round(ctx context.Context) (err error) {
+	if q.stale {
+		q.stale = false
+		q.router.refreshMap(ctx)
+	}
 	if q.tenant, q.m, err = q.router.meta.TenantMap(ctx, q.id); err != nil {
 		return err
 	}
 	if q.attempts++; q.attempts == 1 {
+		q.rollover = rolloverOf(&q.tenant, q.m, q.now)
 		q.placeAll(ctx)
 	} else {
 		q.router.metrics.retries.Inc()
@@ -53,14 +82,28 @@ func (q *request) attempt(ctx context.Context) (err error) {
 	return q.collect()
 }
 
+// refreshMap makes the map show why a set refused what it was sent. Without a
+// metadata leader the map stays as it is, and the sets judge by their own logs
+// again; so a failure is nothing to stop for.
+func (r *Router) refreshMap(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	if err := r.meta.ConfirmMap(ctx); err != nil {
+		r.logger.Debug("map was not confirmed before a retry", "error", err)
+	}
+}
+
 // send proposes the parts of every ReplicaSet, sets in parallel, the parts of
-// one set in order.
+// one set in order. Overlays that rows wait for are opened meanwhile.
 func (q *request) send(ctx context.Context) {
 	var last []*part
 	var others sync.WaitGroup
 	// Deferred, since the parts' memory is the request's: whatever happens
 	// here, it goes back to the pool only when nobody reads it any more.
 	defer others.Wait()
+	for _, p := range q.parked {
+		others.Go(func() { _, p.err = q.router.ensureOverlay(ctx, p.set, p.overlay) })
+	}
 	for _, b := range q.buckets {
 		for _, chain := range b.chains {
 			if len(chain) == 0 {
@@ -88,6 +131,44 @@ func (q *request) sendChain(ctx context.Context, chain []*part) {
 	}
 }
 
+// ensureOverlay has an overlay opened over a sealed set, where the map has none
+// or one that does not take samples. Its error is retriable where a newer map,
+// or a moment, may have another answer.
+func (r *Router) ensureOverlay(ctx context.Context, sealed, there *metasvc.ReplicaSet) (*metasvc.ReplicaSet, error) {
+	for _, set := range []*metasvc.ReplicaSet{sealed, there} {
+		if err := undisputed(set); err != nil {
+			return nil, err
+		}
+	}
+	overlay, err := r.meta.EnsureOverlay(ctx, sealed.ID)
+	if err == nil {
+		return overlay, nil
+	}
+	err = fmt.Errorf("late samples for shard %d of %v: %w", sealed.Shard, sealed.Bounds.Range, err)
+	if overBudget(err) {
+		return nil, &quorate.Error{Kind: quorate.Unavailable, Err: err, RetryAfter: retryBudget}
+	}
+	if kind := quorate.KindOf(err); kind == quorate.Unavailable || kind == quorate.NotFound {
+		err = retriable(err) // being sealed, replaced or dropped
+	}
+	return nil, err
+}
+
+// undisputed returns the error of a set whose replicas disagree on what they
+// have sealed: until somebody looks into it, it is read and not changed.
+func undisputed(set *metasvc.ReplicaSet) error {
+	if set == nil || set.State != metasvc.ReplicaSetDisputed {
+		return nil
+	}
+	return quorate.Errorf(quorate.Unavailable, "set %v takes no changes: its replicas disagree on what they have sealed", set.ID)
+}
+
+// overBudget tells the refusals that only time lifts, longer than a request.
+func overBudget(err error) bool {
+	var refused *metasvc.Refusal
+	return errors.As(err, &refused) && refused.Reason == metasvc.ReasonBudget
+}
+
 func (r *Router) sendPart(ctx context.Context, p *part) error {
 	replica, err := r.replicas.Get(p.set)
 	if err != nil {
@@ -106,9 +187,10 @@ func (r *Router) sendPart(ctx context.Context, p *part) error {
 
 // collect takes in what the sets answered: counts and learned refs of the
 // parts that were applied; the rows of the others remain to be placed again
-// where that may help, and otherwise fail the request. It returns a retriable
-// error while rows remain.
+// where that may help, and otherwise fail the request, which goes on for the
+// rest. It returns a retriable error while rows remain.
 func (q *request) collect() error {
+	q.ready = true
 	for _, b := range q.buckets {
 		for _, chain := range b.chains {
 			for _, p := range chain {
@@ -116,10 +198,28 @@ func (q *request) collect() error {
 			}
 		}
 	}
-	if len(q.remaining) > 0 && q.failure == nil {
+	for _, p := range q.parked {
+		q.collectParked(p)
+	}
+	if len(q.remaining) > 0 {
 		return q.again
 	}
 	return nil
+}
+
+// collectParked has the rows of a shard that was sealed placed again, now that
+// it has an overlay or its set may be another.
+func (q *request) collectParked(p *parkedRows) {
+	switch {
+	case p.err == nil:
+		q.again = retriable(quorate.Errorf(quorate.Unavailable, "set %v was sealed, and its overlay is new", p.set.ID))
+	case isRetriable(p.err):
+		q.again, q.stale, q.ready = p.err, true, false
+	default:
+		q.failure = p.err
+		return
+	}
+	q.remaining = append(q.remaining, p.rows...)
 }
 
 func (q *request) collectPart(p *part) {
@@ -128,16 +228,27 @@ func (q *request) collectPart(p *part) {
 		q.account(p)
 		q.learn(p)
 	case isRetriable(p.err):
-		if p.result != nil && p.result.Status == wire.BatchUnknownRef {
-			q.forget(p)
+		if p.result != nil {
+			q.collectRefusal(p)
 		}
 		q.remaining = append(q.remaining, p.rows[0]...)
 		q.remaining = append(q.remaining, p.rows[1]...)
 		q.remaining = append(q.remaining, p.rows[2]...)
 		q.remaining = append(q.remaining, p.rows[3]...)
-		q.again = p.err
+		q.again, q.ready = p.err, false
 	default:
 		q.failure = p.err
+	}
+}
+
+// collectRefusal takes in why a set refused a batch as a whole.
+func (q *request) collectRefusal(p *part) {
+	switch p.result.Status {
+	case wire.BatchUnknownRef:
+		q.forget(p)
+	case wire.BatchStaleRoute, wire.BatchSealed:
+		q.stale = true
+	case wire.BatchApplied: // is no refusal
 	}
 }
 
@@ -169,7 +280,7 @@ func (q *request) learn(p *part) {
 	}
 	q.cache.update(keys, func(i int, r *cachedRoute) {
 		r.hash = q.routes[p.defined[i]].hash
-		r.learn(p.set, p.result.Defined[i])
+		r.learn(p.set, p.result.Defined[i], q.rollover.keep(r.hash))
 	})
 }
 

@@ -130,7 +130,8 @@ func TestTimesOutsideTheBoundsAreRefusedAndTheRestIsWritten(t *testing.T) {
 }
 
 func TestABucketThatCannotBeOpenedIsUnavailableAndTheRestIsWritten(t *testing.T) {
-	r := newRig(t) // nothing forms the sets of buckets made on demand here
+	// Nothing forms the sets of buckets made on demand here.
+	r := newRig(t, func(c *metasvc.ClientConfig) { c.FormTimeout = 50 * time.Millisecond })
 	l := labels.FromStrings("__name__", "m")
 	result, _, err := r.write(t, metric{l, []float{{at(-5 * 3600), 1}, {at(-10), 2}}})
 	if quorate.KindOf(err) != quorate.Unavailable || result.Floats != 1 {
@@ -281,9 +282,17 @@ func TestAReplicaThatIsClosedIsNoEmptyAnswer(t *testing.T) {
 		if err := replica.Group().Close(); err != nil {
 			t.Fatal(err)
 		}
-		if v, err := replica.View(t.Context()); err == nil {
+		v, err := replica.View(t.Context(), nil)
+		if err == nil {
 			v.Close()
 			t.Errorf("set %v is closed and shows a view", set.ID)
+		}
+		_, writeErr := replica.Write(t.Context(), nil)
+		_, deleteErr := replica.Delete(t.Context(), nil)
+		for what, err := range map[string]error{"view": err, "write": writeErr, "deletion": deleteErr} {
+			if !isRetriable(err) {
+				t.Errorf("a %s of closed set %v got %v, want an error that another replica may mend", what, set.ID, err)
+			}
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // Package router sends rows to the ReplicaSets they belong to and collects
 // series from the ReplicaSets that hold them: series → set → leader, split,
-// retry, merge.
+// retry, merge. DESIGN.md says why it does so as it does.
 //
 // Invariants:
 //   - Routing is a pure function of the tenant's placement history, the
@@ -15,5 +15,12 @@
 //     (PROTOCOL 20); a refused ref makes the router send the labels again.
 //   - There is one retry loop, in retry.go.
 //   - A query pins one view of each set it needs, confirmed at its leader
-//     within the query, and reads nothing else.
+//     within the query, and reads nothing else. A set that the map has as
+//     sealed is read from its file, without a leader, under the deletions of
+//     that map.
+//   - Of a sealed shard's base and the overlay over it, the base's sample counts
+//     where both have one (PROTOCOL 15). What retention hides is in no answer.
+//   - A deletion is answered when every set that may have the samples has it,
+//     in its log or in the metadata (PROTOCOL 19).
+//   - Making series known to the next bucket never makes a request wait.
 package router

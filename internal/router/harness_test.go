@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/quorate/quorate"
@@ -62,7 +63,7 @@ func (l *directLeader) Propose(_ context.Context, command []byte) (any, error) {
 
 func (l *directLeader) ConfirmRead(context.Context) error { return nil }
 
-func (l *directLeader) do(t *testing.T, c metasvc.Command) any {
+func (l *directLeader) do(t testing.TB, c metasvc.Command) any {
 	t.Helper()
 	answer, err := l.Propose(t.Context(), metasvc.EncodeCommand(c))
 	if err != nil {
@@ -76,7 +77,7 @@ func (l *directLeader) do(t *testing.T, c metasvc.Command) any {
 
 // newRig starts a router with open buckets of 1 h and 2 shards from two hours
 // before now to an hour after.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB, change ...func(*metasvc.ClientConfig)) *rig {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r := &rig{node: quorate.NodeID{Name: "n1", Incarnation: quorate.NewIncarnation()}, dir: t.TempDir()}
@@ -90,9 +91,11 @@ func newRig(t *testing.T) *rig {
 	if r.host, err = raftset.NewHost(raftset.HostConfig{Dir: filepath.Join(r.dir, "raft"), Logger: logger, LogStore: raftset.MemoryLogs()}); err != nil {
 		t.Fatal(err)
 	}
-	r.client, err = metasvc.OpenClient(t.Context(), metasvc.ClientConfig{
-		StateMachine: machine, Leader: r.leader, Now: clock, FormTimeout: 50 * time.Millisecond,
-	})
+	client := metasvc.ClientConfig{StateMachine: machine, Leader: r.leader, Now: clock}
+	for _, c := range change {
+		c(&client)
+	}
+	r.client, err = metasvc.OpenClient(t.Context(), client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,15 +115,23 @@ func newRig(t *testing.T) *rig {
 		Meta: ClientMeta{r.client}, Replicas: new(Replicas), Now: clock, Logger: logger,
 		Registerer: prometheus.NewPedanticRegistry(), WriteTimeout: testwait.Deadline, QueryTimeout: testwait.Deadline,
 	})
+	r.warmup.every = time.Millisecond
+	t.Cleanup(func() { r.Router.Close() })
 	start := now.Truncate(time.Hour).UnixMilli()
 	for _, from := range []int64{start - 2*hour, start - hour, start, start + hour} {
 		r.plan(t, from)
 	}
+	testwait.For(t, "every set to have a leader", func() bool {
+		return !slices.ContainsFunc(r.replicas.All(), func(replica *Replica) bool {
+			_, leads := replica.Group().Leadership()
+			return !leads
+		})
+	})
 	return r
 }
 
 // plan makes an open bucket of an hour and opens its replicas.
-func (r *rig) plan(t *testing.T, from int64) {
+func (r *rig) plan(t testing.TB, from int64) {
 	t.Helper()
 	planned := r.leader.do(t, metasvc.PlanBucket{
 		Policy: 1, Range: quorate.TimeRange{Start: from, End: from + hour}, HashVersion: wire.ShardHashVersion,
@@ -136,28 +147,37 @@ func (r *rig) plan(t *testing.T, from int64) {
 	})
 }
 
-func (r *rig) open(t *testing.T, set *metasvc.ReplicaSet) {
+func (r *rig) open(t testing.TB, set *metasvc.ReplicaSet) {
 	t.Helper()
+	if err := r.form(t.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// form makes the replica of a new set, opens it and reports it.
+func (r *rig) form(ctx context.Context, set *metasvc.ReplicaSet) error {
 	member := set.Members[0]
-	err := r.host.Form(t.Context(), raftset.Genesis{
+	err := r.host.Form(ctx, raftset.Genesis{
 		Set: set.ID, Replica: member.Replica, Voters: []raftset.Member{{Node: member.Node, Replica: member.Replica}},
 		Payload: tsdbshard.GenesisPayload(set.Bounds),
 	})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if err := r.client.ReportFormed(t.Context(), set.ID, member.Replica); err != nil {
-		t.Fatal(err)
-	}
-	shard, err := tsdbshard.New(tsdbshard.Config{Dir: filepath.Join(r.dir, "sets", fmt.Sprint(set.ID)), Set: set.ID})
+	shard, err := tsdbshard.New(r.shardConfig(set.ID))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	group, err := r.host.Open(t.Context(), set.ID, member.Replica, shard)
+	group, err := r.host.Open(ctx, set.ID, member.Replica, shard)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	r.replicas.Add(NewReplica(set.ID, group, shard, r.meta))
+	return r.client.ReportFormed(ctx, set.ID, member.Replica)
+}
+
+func (r *rig) shardConfig(set quorate.ReplicaSetID) tsdbshard.Config {
+	return tsdbshard.Config{Dir: filepath.Join(r.dir, "sets", fmt.Sprint(set)), Set: set}
 }
 
 // metric is one series of a request with its rows.
@@ -205,14 +225,14 @@ func (s *sent) CanonicalLabels(dst []byte, i int) ([]byte, error) {
 }
 
 // write appends metrics and returns the result and the source of labels.
-func (r *rig) write(t *testing.T, metrics ...metric) (wire.WriteResult, *sent, error) {
+func (r *rig) write(t testing.TB, metrics ...metric) (wire.WriteResult, *sent, error) {
 	t.Helper()
 	s := &sent{metrics: metrics}
 	result, err := r.Append(t.Context(), r.tenant, s.request())
 	return result, s, err
 }
 
-func (r *rig) mustWrite(t *testing.T, metrics ...metric) *sent {
+func (r *rig) mustWrite(t testing.TB, metrics ...metric) *sent {
 	t.Helper()
 	_, s, err := r.write(t, metrics...)
 	if err != nil {
@@ -223,16 +243,23 @@ func (r *rig) mustWrite(t *testing.T, metrics ...metric) *sent {
 
 // read returns all float samples of the series that match, as "labels: t=v …"
 // lines with times relative to now in seconds.
-func (r *rig) read(t *testing.T, matchers ...*labels.Matcher) []string {
+func (r *rig) read(t testing.TB, matchers ...*labels.Matcher) []string {
 	t.Helper()
 	q, err := r.Querier(t.Context(), r.tenant, math.MinInt64, math.MaxInt64)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	set := q.Select(t.Context(), true, nil, matchers...)
-	var lines []string
+	return linesOf(t, q.Select(t.Context(), true, nil, matchers...))
+}
+
+// linesOf prints a set of series of floats.
+func linesOf(t testing.TB, set storage.SeriesSet) (lines []string) {
+	t.Helper()
 	for set.Next() {
+		if set.At() == nil {
+			continue // upstream's series of no chunks
+		}
 		line := set.At().Labels().String() + ":"
 		it := set.At().Iterator(nil)
 		for it.Next() == chunkenc.ValFloat {
@@ -257,7 +284,7 @@ func named(name string) *labels.Matcher {
 // at returns a timestamp seconds after now.
 func at(seconds int64) int64 { return now.UnixMilli() + 1000*seconds }
 
-func expect(t *testing.T, got []string, want ...string) {
+func expect(t testing.TB, got []string, want ...string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
 		t.Fatalf("read\n%q\nwant\n%q", got, want)

@@ -3,6 +3,8 @@ package router
 import (
 	"cmp"
 	"context"
+	"maps"
+	"math"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/exemplar"
@@ -36,25 +38,38 @@ func (q *exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher
 	}
 	defer pinned.release()
 	var all []exemplar.QueryResult
-	for _, v := range pinned.views {
-		found, err := v.Tenant(q.tenant).ExemplarQuerier().Select(start, end, matchers...)
-		if err != nil {
-			return nil, err
+	for i := range pinned.shards {
+		shard := &pinned.shards[i]
+		for _, reader := range shard.readers(q.tenant) {
+			found, err := reader.ExemplarQuerier().Select(max(start, shard.oldest), end, matchers...)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found...)
 		}
-		all = append(all, found...)
 	}
-	// Views are in order of their buckets, so a stable sort keeps each
-	// series' exemplars in order of time across buckets.
+	return mergeExemplars(all), nil
+}
+
+// mergeExemplars puts the exemplars of each series together, in order of time
+// and each once: both layers of a shard may have been sent the same. The result
+// is sorted by labels.
+func mergeExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
 	merged := all[:0]
 	for _, one := range all {
-		if n := len(merged); n > 0 && labels.Equal(merged[n-1].SeriesLabels, one.SeriesLabels) {
-			merged[n-1].Exemplars = append(merged[n-1].Exemplars, one.Exemplars...)
+		n := len(merged)
+		if n == 0 || !labels.Equal(merged[n-1].SeriesLabels, one.SeriesLabels) {
+			merged = append(merged, one)
 			continue
 		}
-		merged = append(merged, one)
+		list := slices.Concat(merged[n-1].Exemplars, one.Exemplars)
+		slices.SortStableFunc(list, func(a, b exemplar.Exemplar) int { return cmp.Compare(a.Ts, b.Ts) })
+		merged[n-1].Exemplars = slices.CompactFunc(list, func(a, b exemplar.Exemplar) bool {
+			return a.Ts == b.Ts && math.Float64bits(a.Value) == math.Float64bits(b.Value) && labels.Equal(a.Labels, b.Labels)
+		})
 	}
-	return merged, nil
+	return merged
 }
 
 // Metadata returns what the tenant's senders last said of a metric family, or
@@ -67,10 +82,12 @@ func (r *Router) Metadata(ctx context.Context, tenant quorate.TenantID, family s
 	}
 	defer pinned.release()
 	all := make(map[string]metadata.Metadata)
-	for _, v := range pinned.views { // later buckets know better
-		for name, m := range v.Tenant(tenant).Metadata(family) {
-			all[name] = m
+	for _, reader := range pinned.tenantReaders(tenant) { // later buckets, and later layers, know better
+		found, err := reader.Metadata(family)
+		if err != nil {
+			return nil, err
 		}
+		maps.Copy(all, found)
 	}
 	return all, nil
 }
@@ -78,7 +95,8 @@ func (r *Router) Metadata(ctx context.Context, tenant quorate.TenantID, family s
 // Stats returns the cardinality of a tenant's series in the bucket that takes
 // samples now, with the limit largest entries of each list. Series lie in one
 // shard each, so numbers of series add up exactly; lists are merged from each
-// shard's own.
+// shard's own. Of a shard that was sealed although it takes samples still, what
+// the overlay alone has is not counted: most of it is in both layers.
 func (r *Router) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error) {
 	now := r.now().UnixMilli()
 	pinned, err := r.pin(ctx, tenant, now, now)
@@ -87,8 +105,11 @@ func (r *Router) Stats(ctx context.Context, tenant quorate.TenantID, label strin
 	}
 	defer pinned.release()
 	sum := &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}
-	for _, v := range pinned.views {
-		s := v.Tenant(tenant).Stats(label, limit)
+	for i := range pinned.shards {
+		s, err := pinned.shards[i].base.Tenant(tenant).Stats(label, limit)
+		if err != nil {
+			return nil, err
+		}
 		if s.NumSeries == 0 {
 			continue // a shard without series has no times
 		}

@@ -7,6 +7,19 @@ import (
 	"github.com/quorate/quorate/internal/wire"
 )
 
+// The values of the label result.
+const (
+	resultOK    = "ok"
+	resultError = "error"
+)
+
+func resultOf(err error) string {
+	if err != nil {
+		return resultError
+	}
+	return resultOK
+}
+
 // Metrics are the router's own metrics.
 type Metrics struct {
 	stored      *prometheus.CounterVec
@@ -17,6 +30,9 @@ type Metrics struct {
 	cacheHits   prometheus.Counter
 	cacheMisses prometheus.Counter
 	setsQueried prometheus.Counter
+	warmed      prometheus.Counter
+	notWarmed   prometheus.Counter
+	deletions   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *Metrics {
@@ -54,6 +70,21 @@ func newMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "quorate_router_sets_queried_total",
 			Help: "ReplicaSets of which a query pinned a view.",
 		}),
+		warmed: f.NewCounter(prometheus.CounterOpts{
+			Name: "quorate_router_warmed_series_total",
+			Help: "Series registered in the next bucket before it began.",
+		}),
+		notWarmed: f.NewCounter(prometheus.CounterOpts{
+			Name: "quorate_router_warmup_dropped_series_total",
+			Help: "Times that a series was not registered in the next bucket when its turn came, since too many waited or its set could not be reached.",
+		}),
+		deletions: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_router_deletions_total",
+			Help: "Requests to delete series, by result; one that failed may have deleted some samples.",
+		}, []string{"result"}),
+	}
+	for _, result := range []string{resultOK, resultError} {
+		m.deletions.WithLabelValues(result)
 	}
 	for _, reason := range []string{"labels", "future", "retention", "no_bucket", "out_of_bounds", "conflict"} {
 		m.refused.WithLabelValues(reason)

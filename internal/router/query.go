@@ -3,15 +3,14 @@ package router
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
-	"sync"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/tsdbshard"
 )
 
@@ -20,17 +19,21 @@ import (
 // confirmed at its leader now, so that all its answers show one state and
 // every write acknowledged before the call; Close lets the views go. Where a
 // set cannot be read, the error names it and nothing is answered.
+//
+// Samples past the tenant's retention are not returned. Labels of series that
+// have only such samples may be, until their bucket is dropped or written anew.
 func (r *Router) Querier(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (storage.Querier, error) {
 	pinned, err := r.pin(ctx, tenant, mint, maxt)
 	if err != nil {
 		return nil, err
 	}
-	queriers := make([]storage.Querier, 0, len(pinned.views))
-	for _, v := range pinned.views {
-		q, err := tsdb.NewBlockQuerier(v.Tenant(tenant), mint, maxt)
+	queriers := make([]storage.Querier, 0, len(pinned.shards))
+	for i := range pinned.shards {
+		q, err := pinned.shards[i].querier(tenant, mint, maxt)
 		if err != nil {
+			err = errors.Join(err, closeAll(queriers))
 			pinned.release()
-			return nil, errors.Join(err, closeAll(queriers))
+			return nil, err
 		}
 		queriers = append(queriers, q)
 	}
@@ -43,12 +46,13 @@ func (r *Router) ChunkQuerier(ctx context.Context, tenant quorate.TenantID, mint
 	if err != nil {
 		return nil, err
 	}
-	queriers := make([]storage.ChunkQuerier, 0, len(pinned.views))
-	for _, v := range pinned.views {
-		q, err := tsdb.NewBlockChunkQuerier(v.Tenant(tenant), mint, maxt)
+	queriers := make([]storage.ChunkQuerier, 0, len(pinned.shards))
+	for i := range pinned.shards {
+		q, err := pinned.shards[i].chunkQuerier(tenant, mint, maxt)
 		if err != nil {
+			err = errors.Join(err, closeAll(queriers))
 			pinned.release()
-			return nil, errors.Join(err, closeAll(queriers))
+			return nil, err
 		}
 		queriers = append(queriers, q)
 	}
@@ -65,9 +69,79 @@ func closeAll[C interface{ Close() error }](opened []C) error {
 	return errors.Join(errs...)
 }
 
+// querier opens a querier over the layers of a shard.
+func (p *pinnedShard) querier(tenant quorate.TenantID, mint, maxt int64) (storage.Querier, error) {
+	var opened []storage.Querier
+	for _, reader := range p.readers(tenant) {
+		q, err := newMaskedQuerier(reader, mint, maxt, p.oldest)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(opened))
+		}
+		opened = append(opened, q)
+	}
+	if len(opened) == 1 {
+		return opened[0], nil
+	}
+	return newLayeredQuerier(opened[ofBase], opened[ofOverlay]), nil
+}
+
+// chunkQuerier is querier for chunks. Those of samples that are not stored in
+// chunks of their own, of two layers or with some deleted, are encoded from
+// samples: the shards' own chunk queriers do nothing else, and so counter
+// resets are judged over the series as it is read.
+func (p *pinnedShard) chunkQuerier(tenant quorate.TenantID, mint, maxt int64) (storage.ChunkQuerier, error) {
+	q, err := p.querier(tenant, mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	single, ok := q.(*maskedQuerier)
+	if !ok || single.deleted != nil {
+		return encodedQuerier{q}, nil
+	}
+	if err := q.Close(); err != nil {
+		return nil, err
+	}
+	chunks, err := tsdb.NewBlockChunkQuerier(single.reader, max(mint, p.oldest), maxt)
+	if err != nil {
+		return nil, err
+	}
+	return &maskedChunkQuerier{ChunkQuerier: chunks, oldest: p.oldest}, nil
+}
+
+// encodedQuerier gives the samples of a querier in chunks.
+type encodedQuerier struct{ storage.Querier }
+
+// Select returns the series that match, in chunks of Prometheus' encodings.
+func (q encodedQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.ChunkSeriesSet {
+	return storage.NewSeriesSetToChunkSet(q.Querier.Select(ctx, sorted, hints, matchers...))
+}
+
+// querier is what the edges read from: the views are let go at its Close, and
+// its answers carry what there is to warn of.
 type querier struct {
 	storage.Querier
 	pinned *pinned
+}
+
+// Select returns the series that match.
+func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	set := q.Querier.Select(ctx, sorted, hints, matchers...)
+	if len(q.pinned.warnings) == 0 {
+		return set
+	}
+	return warned{set, q.pinned.warnings}
+}
+
+// LabelValues returns the values of a label over the series that match.
+func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	values, warnings, err := q.Querier.LabelValues(ctx, name, hints, matchers...)
+	return values, warnings.Merge(q.pinned.warnings), err
+}
+
+// LabelNames returns the label names of the series that match.
+func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	names, warnings, err := q.Querier.LabelNames(ctx, hints, matchers...)
+	return names, warnings.Merge(q.pinned.warnings), err
 }
 
 // Close closes the queriers, then lets go of what they read.
@@ -76,9 +150,19 @@ func (q *querier) Close() error {
 	return q.Querier.Close()
 }
 
+// chunkQuerier is querier for chunks.
 type chunkQuerier struct {
 	storage.ChunkQuerier
 	pinned *pinned
+}
+
+// Select returns the series that match.
+func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.ChunkSeriesSet {
+	set := q.ChunkQuerier.Select(ctx, sorted, hints, matchers...)
+	if len(q.pinned.warnings) == 0 {
+		return set
+	}
+	return warnedChunks{set, q.pinned.warnings}
 }
 
 // Close closes the queriers, then lets go of what they read.
@@ -87,86 +171,28 @@ func (q *chunkQuerier) Close() error {
 	return q.ChunkQuerier.Close()
 }
 
-// pinned are the views of one query, in order of their buckets' start.
-type pinned struct {
-	views []*tsdbshard.View
-	once  sync.Once
+// warned is a set of series with more to warn of.
+type warned struct {
+	storage.SeriesSet
+	more annotations.Annotations
 }
 
-// release lets the views go. It may be called more than once.
-func (p *pinned) release() {
-	p.once.Do(func() {
-		for _, v := range p.views {
-			if v != nil {
-				v.Close()
-			}
-		}
-	})
+// Warnings returns all there is to warn of.
+func (s warned) Warnings() annotations.Annotations {
+	all := s.SeriesSet.Warnings()
+	return all.Merge(s.more)
 }
 
-// pin takes a confirmed view of every set that may hold the tenant's samples
-// of the range, all sets in parallel.
-func (r *Router) pin(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (*pinned, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.queryTimeout)
-	defer cancel()
-	sets, err := r.setsFor(ctx, tenant, mint, maxt)
-	if err != nil {
-		return nil, err
-	}
-	p := &pinned{views: make([]*tsdbshard.View, len(sets))}
-	errs := make([]error, len(sets))
-	var wait sync.WaitGroup
-	for i, set := range sets {
-		wait.Go(func() { p.views[i], errs[i] = r.view(ctx, set) })
-	}
-	wait.Wait()
-	r.metrics.setsQueried.Add(float64(len(sets)))
-	if err := errors.Join(errs...); err != nil {
-		p.release()
-		return nil, err
-	}
-	return p, nil
+// warnedChunks is warned for chunks.
+type warnedChunks struct {
+	storage.ChunkSeriesSet
+	more annotations.Annotations
 }
 
-func (r *Router) view(ctx context.Context, set *metasvc.ReplicaSet) (view *tsdbshard.View, err error) {
-	err = retry(ctx, func(ctx context.Context) error {
-		replica, err := r.replicas.Get(set.ID)
-		if err != nil {
-			return err
-		}
-		view, err = replica.View(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read shard %d of %v: %w", set.Shard, set.Bounds.Range, err)
-	}
-	return view, nil
-}
-
-// setsFor lists the sets that may hold a tenant's samples of [mint, maxt]:
-// those of every policy in the part of its placement history that the range
-// touches (PROTOCOL 11), by start of bucket. Buckets that are not open in this
-// node's map hold nothing yet: whatever was written to them was routed by this
-// very map, since this node is the only one.
-func (r *Router) setsFor(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) ([]*metasvc.ReplicaSet, error) {
-	record, m, err := r.meta.TenantMap(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
-	var sets []*metasvc.ReplicaSet
-	history := record.PlacementsOverlapping(mint, maxt)
-	for i, h := range history {
-		from, to := max(mint, h.From), maxt
-		if i+1 < len(history) {
-			to = min(to, history[i+1].From-1)
-		}
-		for _, b := range m.BucketsOverlapping(h.Policy, from, to) {
-			if b.State == metasvc.BucketOpen {
-				sets = append(sets, b.Sets...)
-			}
-		}
-	}
-	return sets, nil
+// Warnings returns all there is to warn of.
+func (s warnedChunks) Warnings() annotations.Annotations {
+	all := s.ChunkSeriesSet.Warnings()
+	return all.Merge(s.more)
 }
 
 // recently is the range in which metadata and head statistics are looked for:
@@ -175,4 +201,14 @@ func (r *Router) recently() (mint, maxt int64) {
 	const twoDays = 48 * 60 * 60 * 1000
 	now := r.now().UnixMilli()
 	return now - twoDays, math.MaxInt64
+}
+
+// tenantReaders lists what the pinned views show of a tenant, by start of
+// bucket, the base of a shard before its overlay.
+func (p *pinned) tenantReaders(tenant quorate.TenantID) []tsdbshard.TenantReader {
+	var all []tsdbshard.TenantReader
+	for i := range p.shards {
+		all = append(all, p.shards[i].readers(tenant)...)
+	}
+	return all
 }

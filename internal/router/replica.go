@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/quorate/quorate"
@@ -13,18 +12,37 @@ import (
 	"github.com/quorate/quorate/tsdbshard"
 )
 
-// Replica is the replica of one ReplicaSet on this node: its Raft group and
-// the shard that the group's log builds.
+// Replica is the replica of one ReplicaSet on this node. It is open, and then
+// a Raft group and the shard that the group's log builds; or it is sealed, and
+// then the set's canonical file, without Raft.
 type Replica struct {
 	set   quorate.ReplicaSetID
 	group *raftset.Group
 	shard *tsdbshard.Shard
 	meta  Meta
 
+	// sealed stands in place of the three above.
+	sealed *tsdbshard.Sealed
+
 	// fenced is the term for which this replica, as leader, has confirmed its
 	// bounds with the metadata service (PROTOCOL 6).
 	fenced atomic.Uint64
 }
+
+// View is a pinned state of one set: what a query reads. It holds files and
+// memory until it is closed.
+type View interface {
+	// Tenant returns what the view shows of one tenant; a tenant that never
+	// wrote to the set is empty.
+	Tenant(id quorate.TenantID) tsdbshard.TenantReader
+	// Close lets go of the state. A second Close does nothing.
+	Close()
+}
+
+var (
+	_ View = (*tsdbshard.View)(nil)
+	_ View = (*tsdbshard.SealedView)(nil)
+)
 
 // NewReplica joins a group and its shard into what the router writes to and
 // reads from.
@@ -32,27 +50,68 @@ func NewReplica(set quorate.ReplicaSetID, group *raftset.Group, shard *tsdbshard
 	return &Replica{set: set, group: group, shard: shard, meta: meta}
 }
 
-// Shard returns the replica's state machine.
+// NewSealedReplica makes the canonical file of a sealed set into what the
+// router reads from. It takes no writes.
+func NewSealedReplica(set quorate.ReplicaSetID, sealed *tsdbshard.Sealed) *Replica {
+	return &Replica{set: set, sealed: sealed}
+}
+
+// Set returns the ReplicaSet of the replica.
+func (r *Replica) Set() quorate.ReplicaSetID { return r.set }
+
+// Shard returns an open replica's state machine, nil of a sealed one.
 func (r *Replica) Shard() *tsdbshard.Shard { return r.shard }
 
-// Group returns the replica's Raft group.
+// Group returns an open replica's Raft group, nil of a sealed one.
 func (r *Replica) Group() *raftset.Group { return r.group }
+
+// Sealed returns a sealed replica's file, nil of an open one.
+func (r *Replica) Sealed() *tsdbshard.Sealed { return r.sealed }
 
 // Write proposes one encoded batch at this replica, which must lead, and
 // returns what Apply made of it. The batch may be used again after return.
 func (r *Replica) Write(ctx context.Context, batch []byte) (*wire.BatchResult, error) {
+	if r.takesNothing() {
+		return &wire.BatchResult{Status: wire.BatchSealed}, nil
+	}
+	return propose[*wire.BatchResult](ctx, r, wire.KindWrite, batch)
+}
+
+// Delete proposes one encoded wire.Deletion at this replica, which must lead,
+// and returns what Apply made of it.
+func (r *Replica) Delete(ctx context.Context, deletion []byte) (*tsdbshard.DeleteResult, error) {
+	if r.takesNothing() {
+		return &tsdbshard.DeleteResult{Sealed: true}, nil
+	}
+	return propose[*tsdbshard.DeleteResult](ctx, r, wire.KindDelete, deletion)
+}
+
+// takesNothing tells that the set is sealed, as far as this replica knows.
+// What is sealed stays so (PROTOCOL 14), so there is no need to have the log
+// say it again: while the seal is not recorded in the metadata, writers try
+// over and over, and each try would be an entry.
+func (r *Replica) takesNothing() bool {
+	if r.sealed != nil {
+		return true
+	}
+	_, sealed := r.shard.Sealed()
+	return sealed
+}
+
+// propose has one command of a kind committed, applied, and answered by an A.
+func propose[A any](ctx context.Context, r *Replica, kind wire.Kind, command []byte) (answer A, err error) {
 	if err := r.fence(ctx); err != nil {
-		return nil, err
+		return answer, err
 	}
-	answer, err := r.group.Propose(ctx, wire.KindWrite, batch)
+	got, err := r.group.Propose(ctx, kind, command)
 	if err != nil {
-		return nil, r.classify(err)
+		return answer, r.classify(err)
 	}
-	result, ok := answer.(*wire.BatchResult)
+	answer, ok := got.(A)
 	if !ok {
-		return nil, fmt.Errorf("set %v answered a write with a %T", r.set, answer)
+		return answer, fmt.Errorf("set %v answered a command of kind %d with a %T", r.set, kind, got)
 	}
-	return result, nil
+	return answer, nil
 }
 
 // fence makes a leader confirm its bounds version with the metadata service
@@ -74,101 +133,47 @@ func (r *Replica) fence(ctx context.Context) error {
 	return nil
 }
 
-// View returns a pinned view of the shard that shows every write acknowledged
-// before the call (PROTOCOL 24). The caller closes it.
-func (r *Replica) View(ctx context.Context) (*tsdbshard.View, error) {
+// View returns a pinned view of the set that shows every write acknowledged
+// before the call (PROTOCOL 24). A sealed set needs no leader for that: it is
+// exact wherever it is read, under the deletions that the metadata keep for it
+// (PROTOCOL 19), which an open set has in its log. The caller closes the view.
+func (r *Replica) View(ctx context.Context, deletions []wire.NumberedDeletion) (View, error) {
+	if r.sealed != nil {
+		view, err := r.sealed.View(deletions)
+		if err != nil {
+			return nil, r.replaced(err)
+		}
+		return view, nil
+	}
 	if _, err := r.group.ConfirmRead(ctx); err != nil {
 		return nil, r.classify(err)
 	}
-	// A replica that was closed since, to be opened again, has no view: the
-	// one that takes its place may.
 	view, err := r.shard.View()
 	if err != nil {
-		return nil, retriable(fmt.Errorf("set %v: %w", r.set, err))
+		return nil, r.replaced(err)
 	}
 	return view, nil
 }
 
-// classify marks the failures of a group that another attempt may mend.
-func (r *Replica) classify(err error) error {
-	var notLeader *raftset.NotLeaderError
+// replaced marks the error of a replica that was closed since it was asked
+// for, to be opened again or to give way to the sealed file: it has no view,
+// and the one that takes its place may. Damage is not mended by asking again.
+func (r *Replica) replaced(err error) error {
 	err = fmt.Errorf("set %v: %w", r.set, err)
-	if errors.As(err, &notLeader) || errors.Is(err, raftset.ErrOutcomeUnknown) {
+	if errors.Is(err, tsdbshard.ErrNotOpen) {
 		return retriable(err)
 	}
 	return err
 }
 
-// Replicas are the replicas of this node: open ones, and why others are not.
-// The zero value is empty.
-type Replicas struct {
-	mu     sync.RWMutex
-	bySet  map[quorate.ReplicaSetID]*Replica
-	broken map[quorate.ReplicaSetID]brokenReplica
-}
-
-type brokenReplica struct {
-	reason  error
-	forGood bool
-}
-
-// Add makes a replica known to the router, in place of an earlier one of its set.
-func (rs *Replicas) Add(r *Replica) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if rs.bySet == nil {
-		rs.bySet = make(map[quorate.ReplicaSetID]*Replica)
+// classify marks the failures of a group that another attempt may mend. A
+// group that is closed was swapped for the sealed file, or will be opened
+// again; one that broke is taken out of Replicas by whoever opened it.
+func (r *Replica) classify(err error) error {
+	var notLeader *raftset.NotLeaderError
+	err = fmt.Errorf("set %v: %w", r.set, err)
+	if errors.As(err, &notLeader) || errors.Is(err, raftset.ErrOutcomeUnknown) || errors.Is(err, raftset.ErrStopped) {
+		return retriable(err)
 	}
-	rs.bySet[r.set] = r
-	delete(rs.broken, r.set)
-}
-
-// Break replaces a set's replica by the reason for which it is not open. When
-// it is so for good, requests fail at once; else they wait, within their
-// deadline, for the replica to be opened again.
-func (rs *Replicas) Break(set quorate.ReplicaSetID, reason error, forGood bool) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if rs.broken == nil {
-		rs.broken = make(map[quorate.ReplicaSetID]brokenReplica)
-	}
-	rs.broken[set] = brokenReplica{reason: reason, forGood: forGood}
-	delete(rs.bySet, set)
-}
-
-// Remove hides a set's replica from the router; requests that hold it finish.
-func (rs *Replicas) Remove(set quorate.ReplicaSetID) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	delete(rs.bySet, set)
-	delete(rs.broken, set)
-}
-
-// Get returns the replica of a set on this node. Its error names the set and,
-// where it is known, what is wrong; it is retriable unless that is for good.
-func (rs *Replicas) Get(set quorate.ReplicaSetID) (*Replica, error) {
-	rs.mu.RLock()
-	defer rs.mu.RUnlock()
-	if r, ok := rs.bySet[set]; ok {
-		return r, nil
-	}
-	b, ok := rs.broken[set]
-	switch {
-	case !ok:
-		return nil, retriable(quorate.Errorf(quorate.Unavailable, "set %v has no open replica on this node", set))
-	case !b.forGood:
-		return nil, retriable(quorate.Errorf(quorate.Unavailable, "set %v is to be opened again on this node: %w", set, b.reason))
-	}
-	return nil, quorate.Errorf(quorate.Unavailable, "set %v is broken on this node: %w", set, b.reason)
-}
-
-// All returns the replicas open now, in no order.
-func (rs *Replicas) All() []*Replica {
-	rs.mu.RLock()
-	defer rs.mu.RUnlock()
-	all := make([]*Replica, 0, len(rs.bySet))
-	for _, r := range rs.bySet {
-		all = append(all, r)
-	}
-	return all
+	return err
 }

@@ -9,8 +9,9 @@ import (
 )
 
 // routeCache remembers, for one tenant, where series go: from the keyed hash
-// of a series' raw label bytes to its shard hash and its refs in the two
-// ReplicaSets it was last written to (the current bucket's and a neighbour's).
+// of a series' raw label bytes to its shard hash and its refs in two
+// ReplicaSets: that of the current bucket, and of the bucket, before or after
+// it or an overlay, it was last written to besides.
 // A series found here is written without looking at its labels.
 //
 // It is an open-addressing table of 40-byte slots, one cache line touched for
@@ -51,19 +52,34 @@ func (c *cachedRoute) refIn(set quorate.ReplicaSetID) (wire.SeriesRef, bool) {
 	return 0, false
 }
 
-// learn notes the series' ref in a set in place of the older of the two.
-func (c *cachedRoute) learn(set quorate.ReplicaSetID, ref wire.SeriesRef) {
+// keepSets are the sets whose refs a route keeps before those of any other: a
+// series' set in the current bucket and, while that one is at its end, in the
+// next. 0 is none. What comes for other times, into older buckets and their
+// overlays, would else displace a ref that every scrape needs.
+type keepSets [2]quorate.ReplicaSetID
+
+func (k keepSets) has(set uint32) bool {
+	return set != 0 && (uint64(set) == uint64(k[0]) || uint64(set) == uint64(k[1]))
+}
+
+// learn notes the series' ref in a set: in a free place, or in place of the
+// older ref, or of the one that is not to be kept. Where both are, the ref is
+// not noted, and the series is sent with its labels each time.
+func (c *cachedRoute) learn(set quorate.ReplicaSetID, ref wire.SeriesRef, keep keepSets) {
 	if set > math.MaxUint32 {
 		return // not cached: the series is sent with its labels each time
 	}
-	if uint64(c.refs[0].set) != uint64(set) {
-		if uint64(c.refs[1].set) != uint64(set) {
-			c.refs[1] = c.refs[0]
-		} else {
-			c.refs[0], c.refs[1] = c.refs[1], c.refs[0]
-		}
+	learned := setRef{set: uint32(set), ref: ref}
+	switch first, second := c.refs[0].set, c.refs[1].set; {
+	case second == learned.set:
+		c.refs[0], c.refs[1] = learned, c.refs[0]
+	case first == learned.set || first == 0:
+		c.refs[0] = learned
+	case !keep.has(second): // or none is there
+		c.refs[0], c.refs[1] = learned, c.refs[0]
+	case !keep.has(first):
+		c.refs[0] = learned
 	}
-	c.refs[0] = setRef{set: uint32(set), ref: ref}
 }
 
 // forget drops what is known of the series in a set.

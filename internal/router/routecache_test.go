@@ -2,6 +2,7 @@ package router
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/quorate/quorate"
@@ -24,7 +25,7 @@ func learnAll(c *routeCache, set quorate.ReplicaSetID, series []wire.RequestSeri
 	}
 	c.update(keys, func(i int, r *cachedRoute) {
 		r.hash = keys[i].Hi
-		r.learn(set, wire.SeriesRef(i))
+		r.learn(set, wire.SeriesRef(i), keepSets{})
 	})
 }
 
@@ -51,23 +52,52 @@ func TestRouteCacheFindsWhatItLearned(t *testing.T) {
 	}
 }
 
-func TestRouteCacheKeepsTheTwoSetsWrittenLast(t *testing.T) {
-	var r cachedRoute
-	for _, set := range []quorate.ReplicaSetID{1, 2, 1, 3} {
-		r.learn(set, wire.SeriesRef(10*set))
-	}
-	for set, want := range map[quorate.ReplicaSetID]bool{1: true, 2: false, 3: true} {
-		if ref, ok := r.refIn(set); ok != want || ok && ref != wire.SeriesRef(10*set) {
-			t.Errorf("set %d: ref %d, %v; want it known: %v", set, ref, ok, want)
+func TestRouteCacheKeepsTwoSetsForASeries(t *testing.T) {
+	for name, tc := range map[string]struct {
+		learn []quorate.ReplicaSetID
+		keep  keepSets
+		want  []quorate.ReplicaSetID
+	}{
+		"the two written last, without a current one":         {[]quorate.ReplicaSetID{1, 2, 1, 3}, keepSets{}, []quorate.ReplicaSetID{1, 3}},
+		"the current one, however many others are written":    {[]quorate.ReplicaSetID{9, 1, 2, 3}, keepSets{9}, []quorate.ReplicaSetID{9, 3}},
+		"the current one, learned after others":               {[]quorate.ReplicaSetID{1, 2, 9, 3}, keepSets{9}, []quorate.ReplicaSetID{9, 3}},
+		"the current and the next one, not a late one's":      {[]quorate.ReplicaSetID{9, 10, 1, 2}, keepSets{9, 10}, []quorate.ReplicaSetID{9, 10}},
+		"the next one in place of a late one's":               {[]quorate.ReplicaSetID{9, 1, 10}, keepSets{9, 10}, []quorate.ReplicaSetID{9, 10}},
+		"the next one in place of a late one's that is newer": {[]quorate.ReplicaSetID{1, 9, 1, 10}, keepSets{9, 10}, []quorate.ReplicaSetID{9, 10}},
+		"a late one's while the next is not known":            {[]quorate.ReplicaSetID{9, 1}, keepSets{9, 10}, []quorate.ReplicaSetID{9, 1}},
+		"the one before, after the passage to the next":       {[]quorate.ReplicaSetID{10, 9, 9}, keepSets{10}, []quorate.ReplicaSetID{10, 9}},
+	} {
+		var r cachedRoute
+		for _, set := range tc.learn {
+			r.learn(set, wire.SeriesRef(10*set), tc.keep)
+		}
+		for set := range quorate.ReplicaSetID(12) {
+			if ref, ok := r.refIn(set); set > 0 && (ok != slices.Contains(tc.want, set) || ok && ref != wire.SeriesRef(10*set)) {
+				t.Errorf("%s: ref %d in set %d is known: %v; want those of %v", name, ref, set, ok, tc.want)
+			}
 		}
 	}
-	r.forget(3)
-	if _, ok := r.refIn(3); ok {
-		t.Error("a forgotten ref is still known")
-	}
-	r.learn(1<<32+1, 5)
-	if ref, ok := r.refIn(1); !ok || ref != 10 {
-		t.Errorf("a set number too large to cache changed the ref in set 1 to %d, %v", ref, ok)
+}
+
+func TestRouteCacheForgetsAndRelearns(t *testing.T) {
+	for _, forgotten := range []quorate.ReplicaSetID{1, 2} {
+		var r cachedRoute
+		r.learn(1, 10, keepSets{})
+		r.learn(2, 20, keepSets{})
+		r.forget(forgotten)
+		if _, ok := r.refIn(forgotten); ok {
+			t.Errorf("the forgotten ref in set %d is still known", forgotten)
+		}
+		r.learn(forgotten, 30, keepSets{1, 2})
+		for set, want := range map[quorate.ReplicaSetID]wire.SeriesRef{forgotten: 30, 3 - forgotten: wire.SeriesRef(10 * (3 - forgotten))} {
+			if ref, ok := r.refIn(set); !ok || ref != want {
+				t.Errorf("after set %d was relearned, set %d has ref %d, %v; want %d", forgotten, set, ref, ok, want)
+			}
+		}
+		r.learn(1<<32+1, 5, keepSets{})
+		if ref, ok := r.refIn(1); !ok || ref == 5 {
+			t.Errorf("a set number too large to cache changed the ref in set 1 to %d, %v", ref, ok)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -22,6 +23,12 @@ type Config struct {
 	// QueryTimeout bounds how long a query waits for the sets it needs to have
 	// a leader. Zero means 10 s.
 	QueryTimeout time.Duration
+	// Compact has an open set of this node write its samples anew without
+	// those that were deleted, and returns when that is done, at once for a
+	// set that is not open any more: what CleanTombstones asks of sets that
+	// have a log. Nil does nothing; deleted samples then take space until a
+	// flush meets them.
+	Compact func(ctx context.Context, set quorate.ReplicaSetID) error
 	// RouteCacheSeries bounds the series a tenant's route cache keeps, 40
 	// bytes each. Zero means 4 Mi.
 	RouteCacheSeries int
@@ -39,8 +46,10 @@ type Router struct {
 	writeTimeout time.Duration
 	queryTimeout time.Duration
 	cacheSeries  int
+	compact      func(ctx context.Context, set quorate.ReplicaSetID) error
 	logger       *slog.Logger
 	metrics      *Metrics
+	warmup       *warmup
 
 	mu     sync.RWMutex
 	caches map[quorate.TenantID]*routeCache
@@ -48,11 +57,12 @@ type Router struct {
 	requests sync.Pool // of *request
 }
 
-// New returns a Router.
+// New returns a Router, to be closed.
 func New(c Config) *Router {
 	r := &Router{
 		meta: c.Meta, replicas: c.Replicas, now: c.Now,
 		writeTimeout: c.WriteTimeout, queryTimeout: c.QueryTimeout, cacheSeries: c.RouteCacheSeries,
+		compact: c.Compact,
 		logger:  c.Logger,
 		metrics: newMetrics(c.Registerer),
 		caches:  make(map[quorate.TenantID]*routeCache),
@@ -72,8 +82,19 @@ func New(c Config) *Router {
 	if r.logger == nil {
 		r.logger = slog.New(slog.DiscardHandler)
 	}
+	if r.compact == nil {
+		r.compact = func(context.Context, quorate.ReplicaSetID) error { return nil }
+	}
+	r.warmup = newWarmup(r)
 	r.requests.New = func() any { return new(request) }
 	return r
+}
+
+// Close ends the router's background work. Requests have ended before, and the
+// replicas are closed after. It may be called again.
+func (r *Router) Close() error {
+	r.warmup.close()
+	return nil
 }
 
 // routesOf returns a tenant's route cache.

@@ -1,0 +1,69 @@
+package lifecycle
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics tell how the replicas of this node fare.
+type metrics struct {
+	opened, failures   prometheus.Counter
+	broken, disputed   prometheus.Gauge
+	sealSeconds        prometheus.Histogram
+	swapped, dropped   prometheus.Counter
+	differing, damaged prometheus.Counter
+	trashed            prometheus.Gauge
+	removed            *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	return &metrics{
+		opened: counter("quorate_node_replicas_opened_total",
+			"Replicas opened on their logs on this node, reopened ones included."),
+		failures: counter("quorate_node_replica_failures_total",
+			"Times that a replica of this node stopped by itself, could not be opened, or could not be sealed, swapped or dropped."),
+		broken: gauge("quorate_node_broken_replicas",
+			"Replicas placed on this node that are not open now, those of buckets to come included."),
+		disputed: gauge("quorate_node_disputed_sets",
+			"Sets with a replica on this node whose replicas do not agree on the samples to seal. Nothing of them is deleted; somebody has to look."),
+		sealSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "quorate_node_seal_seconds", Buckets: prometheus.ExponentialBuckets(.01, 4, 9),
+			Help: "Time to seal a set's log, compute its checksum, build its canonical file where this replica led, and report that.",
+		}),
+		swapped: counter("quorate_node_sealed_replicas_total",
+			"Replicas that gave their log and blocks up for their set's canonical file."),
+		dropped: counter("quorate_node_dropped_replicas_total",
+			"Replicas whose files went to the trash because their set was dropped."),
+		differing: counter("quorate_node_differing_replicas_total",
+			"Replicas whose own samples were not what their set was sealed as."),
+		damaged: counter("quorate_node_damaged_files_total",
+			"Canonical files that were found damaged."),
+		trashed: gauge("quorate_node_trash_entries",
+			"Entries in the trash when it was last looked at."),
+		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_node_trash_removed_total",
+			Help: "Entries removed from the trash, by reason: old, or space when that was short.",
+		}, []string{"reason"}),
+	}
+}
+
+func (m *metrics) register(reg prometheus.Registerer) error {
+	if reg == nil {
+		return nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{
+		m.opened, m.failures, m.broken, m.disputed, m.sealSeconds, m.swapped, m.dropped,
+		m.differing, m.damaged, m.trashed, m.removed,
+	} {
+		errs = append(errs, reg.Register(c))
+	}
+	return errors.Join(errs...)
+}
