@@ -230,7 +230,7 @@ func flushFiles(t *testing.T, dir string) int {
 	t.Helper()
 	count := 0
 	err := filepath.WalkDir(filepath.Join(dir, "data"), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && strings.HasPrefix(d.Name(), "flush-") {
+		if err == nil && strings.HasSuffix(d.Name(), ".qdelta") {
 			count++
 		}
 		return err

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"math"
 	"net/url"
 	"strings"
 	"testing"
@@ -108,6 +109,9 @@ func sampleText(it chunkenc.Iterator, kind chunkenc.ValueType) string {
 		ts, v := it.At()
 		if value.IsStaleNaN(v) {
 			return fmt.Sprint(ts, " stale")
+		}
+		if math.IsNaN(v) {
+			return fmt.Sprintf("%d NaN %016x", ts, math.Float64bits(v))
 		}
 		return fmt.Sprint(ts, " ", v)
 	}
