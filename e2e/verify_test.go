@@ -68,7 +68,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 			used := len(bytes.TrimRight(whole, "\x00"))
 			for _, at := range []int{0, used / 3, used - 1} {
 				damaged := append([]byte(nil), whole...)
-				damaged[at] ^= 0x20
+				damaged[at] ^= 0x10
 				if err := os.WriteFile(path, damaged, 0o600); err != nil {
 					t.Fatal(err)
 				}

@@ -2,6 +2,7 @@ package raftset
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
@@ -283,4 +286,41 @@ func fingerprint(t *testing.T, dir string) [sha256.Size]byte {
 		t.Fatal(err)
 	}
 	return [sha256.Size]byte(sum.Sum(nil))
+}
+
+// FuzzVerifySegment checks arbitrary bytes as a segment, the last and another.
+func FuzzVerifySegment(f *testing.F) {
+	header := func(frames ...byte) []byte {
+		b := make([]byte, segmentHeaderLen, segmentHeaderLen+len(frames))
+		binary.LittleEndian.PutUint64(b, segmentMagic)
+		b[8] = 1 // its first entry
+		return append(b, frames...)
+	}
+	f.Add([]byte{})
+	f.Add(header(frameEntry, 0, 0, 0, 8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, frameCommit, 0, 0, 0, 1, 2, 3, 4))
+	f.Add(header(frameEntry, 0, 0, 0, 255, 255, 255, 255))
+	f.Add(header(frameIndex, 0, 0, 0, 4, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, frameCommit, 0, 0, 0, 0, 0, 0, 0))
+	path := filepath.Join(f.TempDir(), "segment")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, sealed := range []bool{false, true} {
+			file, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := &verification{report: Report{Set: testSet}}
+			s := segmentCheck{verification: v, info: types.SegmentInfo{BaseIndex: 1, MinIndex: 1, MaxIndex: 1, IndexStart: 40}, file: "segment", sealed: sealed}
+			if err := s.check(t.Context(), file); err != nil {
+				t.Errorf("sealed %t: %v", sealed, err)
+			}
+			if sealed && v.report.Entries == 0 && len(v.report.Problems) == 0 {
+				t.Error("a sealed segment without entries passes")
+			}
+			if err := file.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }

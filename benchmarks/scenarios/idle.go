@@ -18,7 +18,7 @@ type idle struct {
 }
 
 func (i *idle) run(ctx context.Context, l *lab) error {
-	s, _, err := l.startQuorate(ctx, "multi_tenancy:", "  enabled: true", "buckets:", "  span: 1h", "  late_window: 1h", "  retention: 60d")
+	s, _, err := l.startQuorate(ctx, "multi_tenancy:", "  enabled: true", "buckets:", "  span: 1h", "  late_window: 1h", "  retention: 60d", "  shards: 1")
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (i *idle) run(ctx context.Context, l *lab) error {
 		return err
 	}
 	var took time.Duration
-	if s, took, err = l.startQuorate(ctx, "multi_tenancy:", "  enabled: true", "buckets:", "  span: 1h", "  late_window: 1h", "  retention: 60d"); err != nil {
+	if s, took, err = l.startQuorate(ctx, "multi_tenancy:", "  enabled: true", "buckets:", "  span: 1h", "  late_window: 1h", "  retention: 60d", "  shards: 1"); err != nil {
 		return err
 	}
 	if _, err = report(fmt.Sprintf("after a restart (ready after %.2f s)", took.Seconds()), rss, 0); err != nil {
