@@ -38,6 +38,7 @@ func (c PlanBucket) apply(s *state, _ uint64) any {
 		Pending:     c.Pending,
 		SetIDs:      make([]quorate.ReplicaSetID, len(c.Placement)),
 		OverlayIDs:  make([]quorate.ReplicaSetID, len(c.Placement)),
+		Planned:     c.Now,
 		Announced:   s.index,
 	}
 	for shard, nodes := range c.Placement {

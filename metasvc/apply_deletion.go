@@ -25,7 +25,7 @@ func (c CreateDelete) apply(s *state, _ uint64) any {
 			return r
 		}
 	}
-	total := len(c.Body)
+	total, sets := len(c.Body), len(c.Sets)
 	for _, d := range byKey(s.deletions) {
 		// A sealed set gets no new samples, so deleting them again changes
 		// nothing, and a deletion that is repeated for ever fills nothing.
@@ -33,12 +33,16 @@ func (c CreateDelete) apply(s *state, _ uint64) any {
 			return DeleteResult{Index: s.index, Deletion: d.ID}
 		}
 		total += len(d.Body)
+		sets += len(d.Sets)
 	}
 	if len(s.deletions) >= MaxDeletions {
 		return refuse(ReasonBudget, "%d deletions on sealed data are kept already, the most there may be, until tombstones are cleaned", len(s.deletions))
 	}
 	if total > maxDeletionBytes {
 		return refuse(ReasonBudget, "the deletions on sealed data would take %d bytes, over the limit of %d, until tombstones are cleaned", total, maxDeletionBytes)
+	}
+	if sets > MaxDeletionSets {
+		return refuse(ReasonBudget, "the deletions on sealed data would name %d sets, over the limit of %d, until tombstones are cleaned", sets, MaxDeletionSets)
 	}
 	s.last.deletion++
 	s.putDeletion(&DeletionRecord{
@@ -90,16 +94,25 @@ func (c EffectDelete) apply(s *state, _ uint64) any {
 	return DeleteResult{Index: s.index, Deletion: d.ID}
 }
 
-// forgetDeletions takes a set out of all deletions, and removes those that are
-// left with none.
-func (s *state) forgetDeletions(set quorate.ReplicaSetID) {
-	for _, d := range s.deletionsOf(set) {
-		if len(d.Sets) == 1 {
-			s.removeDeletion(d)
-			continue
+// forgetDeletions takes sets, rising, out of all deletions, and removes those
+// that are left with none. It takes all sets of a bucket at once: a deletion may
+// name thousands, and each change of it copies them.
+func (s *state) forgetDeletions(sets ...quorate.ReplicaSetID) {
+	for _, d := range byKey(s.deletions) {
+		kept := make([]quorate.ReplicaSetID, 0, len(d.Sets))
+		for _, id := range d.Sets {
+			if _, gone := slices.BinarySearch(sets, id); !gone {
+				kept = append(kept, id)
+			}
 		}
-		rest := *d
-		rest.Sets = slices.DeleteFunc(slices.Clone(d.Sets), func(id quorate.ReplicaSetID) bool { return id == set })
-		s.putDeletion(&rest)
+		switch len(kept) {
+		case len(d.Sets):
+		case 0:
+			s.removeDeletion(d)
+		default:
+			rest := *d
+			rest.Sets = slices.Clip(kept)
+			s.putDeletion(&rest)
+		}
 	}
 }

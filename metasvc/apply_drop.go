@@ -32,6 +32,9 @@ func (c BeginDrop) apply(s *state, term uint64) any {
 		// Retention may have grown since the leader looked.
 		return refuse(ReasonOutdated, "bucket %d %v is inside the retention of %v at %s", c.Bucket, bucket.Range, policy.Retention, quorate.FormatTime(c.Now))
 	}
+	if r := s.checkClock(policy, c.Now); r != nil {
+		return r
+	}
 	for _, set := range s.setsOf(bucket.ID) {
 		if set.Intent != nil || set.SealAsked { // what they wanted has no object any more
 			given := *set
@@ -52,6 +55,25 @@ func (c BeginDrop) apply(s *state, term uint64) any {
 	return DropResult{Index: s.index, Pending: true}
 }
 
+// checkClock tells whether a clock may drop buckets of a policy: an open bucket
+// covers it that was planned while its start was still ahead. A clock that has
+// jumped shows time that nobody planned for, or whose bucket was planned only
+// once it was there, and so drops nothing before the next bucket begins. That is
+// also how long a cluster waits that was off for longer than was planned ahead.
+func (s *state) checkClock(p *Policy, now int64) *Refusal {
+	b := s.bucketAt(p.ID, now)
+	switch {
+	case b == nil:
+		return refuse(ReasonBusy, "nothing of policy %q is dropped by a clock at %s: no bucket was planned for that time", p.Name, quorate.FormatTime(now))
+	case b.Range.Start <= b.Planned:
+		return refuse(ReasonBusy, "nothing of policy %q is dropped by a clock at %s before %s: bucket %d was not planned ahead, so the clock may have jumped or the cluster was off",
+			p.Name, quorate.FormatTime(now), quorate.FormatTime(b.Range.End), b.ID)
+	case b.State != BucketOpen:
+		return refuse(ReasonBusy, "nothing of policy %q is dropped by a clock at %s: bucket %d of that time is %s", p.Name, quorate.FormatTime(now), b.ID, b.State)
+	}
+	return nil
+}
+
 // expired tells whether a bucket that ends at end (ms) is past retention at
 // now (ms, not negative).
 func (p *Policy) expired(end, now int64) bool { return end <= now-p.Retention.Milliseconds() }
@@ -66,6 +88,16 @@ func (s *state) setsOf(bucket quorate.BucketID) (list []*ReplicaSet) {
 	return list
 }
 
+// hasSets tells whether a bucket has a set left, replaced ones included.
+func (s *state) hasSets(bucket quorate.BucketID) bool {
+	for _, set := range s.sets {
+		if set.Bucket == bucket {
+			return true
+		}
+	}
+	return false
+}
+
 func (c EffectDrop) apply(s *state, _ uint64) any {
 	bucket := s.buckets[c.Bucket]
 	switch {
@@ -77,23 +109,25 @@ func (c EffectDrop) apply(s *state, _ uint64) any {
 		effective := *bucket
 		effective.Pending = false
 		s.putBucket(&effective)
+		var dropped []quorate.ReplicaSetID
 		for _, set := range s.setsOf(bucket.ID) {
 			if set.State != ReplicaSetDropping {
 				s.dropSet(set)
+				dropped = append(dropped, set.ID)
 			}
 		}
+		s.forgetDeletions(dropped...)
 	}
 	return DropResult{Index: s.index}
 }
 
 // dropSet records that a set is dropped: its replicas may remove their files
-// (PROTOCOL 16).
+// (PROTOCOL 16). The caller forgets its deletions.
 func (s *state) dropSet(set *ReplicaSet) *ReplicaSet {
 	dropped := *set
 	dropped.State = ReplicaSetDropping
 	dropped.Pending = false
 	s.putSet(&dropped)
-	s.forgetDeletions(set.ID)
 	return &dropped
 }
 
@@ -120,7 +154,7 @@ func (c ReportDropped) apply(s *state, _ uint64) any {
 		return ReportDroppedResult{Index: s.index}
 	}
 	s.removeSet(set)
-	if bucket := s.buckets[set.Bucket]; bucket.State == BucketDropping && len(s.setsOf(bucket.ID)) == 0 {
+	if bucket := s.buckets[set.Bucket]; bucket.State == BucketDropping && !s.hasSets(bucket.ID) {
 		s.removeBucket(bucket)
 	}
 	return ReportDroppedResult{Index: s.index, Gone: true}

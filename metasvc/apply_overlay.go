@@ -90,8 +90,13 @@ func (c EffectSet) apply(s *state, _ uint64) any {
 		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
 	case set.Pending && set.State == ReplicaSetForming:
 		return refuse(ReasonBusy, "set %d is still forming", c.Set)
+	case set.Pending && c.Announced != 0 && c.Announced != set.Announced:
+		// All know of what an earlier version announced, the opening of an
+		// overlay for one, and not yet that it was replaced since.
+		return refuse(ReasonOutdated, "set %d: every node knows of version %d, and its change was announced at %d", c.Set, c.Announced, set.Announced)
 	case set.Pending && set.State == ReplicaSetSealed:
 		set = s.dropSet(set)
+		s.forgetDeletions(set.ID)
 	case set.Pending:
 		effective := *set
 		effective.Pending = false

@@ -1,10 +1,14 @@
 package metasvc
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"slices"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // Sealing a set (PROTOCOL 14) takes an intent, the reports of its replicas, and
@@ -57,27 +61,72 @@ func (s *state) checkSeal(set *ReplicaSet, payload []byte) *Refusal {
 	}
 	// The file of the overlay takes over all deletions of its base, so it must
 	// fold in all of them, and no more may come (see CreateDelete).
-	var want []uint64
+	var want []*DeletionRecord
 	if set.Base != 0 {
-		for _, d := range s.deletionsOf(set.Base) {
+		want = s.deletionsOf(set.Base)
+		for _, d := range want {
 			if d.Pending {
 				return refuse(ReasonBusy, "set %d: not every node knows of deletion %d on its base %d yet", set.ID, d.ID, set.Base)
 			}
-			want = append(want, d.ID)
 		}
 	}
-	if !slices.Equal(folded, want) {
-		return refuse(ReasonOutdated, "set %d: the seal folds in deletions %v, and its base %d has %v", set.ID, folded, set.Base, want)
+	if got, ids := foldedIDs(folded), deletionIDs(want); !slices.Equal(got, ids) {
+		return refuse(ReasonOutdated, "set %d: the seal folds in deletions %v, and its base %d has %v", set.ID, got, set.Base, ids)
+	}
+	for i, f := range folded {
+		if !f.is(want[i]) {
+			return refuse(ReasonInvalid, "set %d: what the seal folds in as deletion %d is another deletion", set.ID, f.id)
+		}
 	}
 	return nil
 }
 
-// readSealPayload reads the numbers of the deletions of an encoded wire.Seal
-// without a number of its own. It compiles no matchers; see DeletionRecord.
-func readSealPayload(payload []byte) (deletions []uint64, ok bool) {
-	const version = 1
+// foldedDeletion is a deletion as the payload of a seal has it.
+type foldedDeletion struct {
+	id   uint64
+	body []byte
+}
+
+// is tells whether the seal folds in just that deletion, byte for byte.
+func (f foldedDeletion) is(d *DeletionRecord) bool {
+	return f.id == d.ID && bytes.Equal(f.body, d.Body)
+}
+
+func foldedIDs(list []foldedDeletion) (ids []uint64) {
+	for _, f := range list {
+		ids = append(ids, f.id)
+	}
+	return ids
+}
+
+func deletionIDs(list []*DeletionRecord) (ids []uint64) {
+	for _, d := range list {
+		ids = append(ids, d.ID)
+	}
+	return ids
+}
+
+// sealPayloadVersion is the version of wire.Seal that is read and written here.
+const sealPayloadVersion = 1
+
+// appendSealPayload appends an encoded wire.Seal without a number of its own.
+// The deletions go in as they are kept: decoded and encoded again, one of
+// another binary might have become another.
+func appendSealPayload(dst []byte, horizons []wire.Horizon, deletions []*DeletionRecord) []byte {
+	dst = append(dst, sealPayloadVersion, 0)
+	dst = appendList(dst, horizons, func(dst []byte, h wire.Horizon) []byte {
+		return binary.AppendVarint(binary.AppendUvarint(dst, uint64(h.Tenant)), h.Oldest)
+	})
+	return appendList(dst, deletions, func(dst []byte, d *DeletionRecord) []byte {
+		return cursor.AppendBytes(binary.AppendUvarint(dst, d.ID), d.Body)
+	})
+}
+
+// readSealPayload reads the deletions of what appendSealPayload appended, which
+// point into it. It compiles no matchers; see DeletionRecord.
+func readSealPayload(payload []byte) (deletions []foldedDeletion, ok bool) {
 	r := newReader(payload)
-	if r.U8() != version || r.Uvarint() != 0 {
+	if r.U8() != sealPayloadVersion || r.Uvarint() != 0 {
 		return nil, false
 	}
 	last := quorate.TenantID(0)
@@ -89,10 +138,11 @@ func readSealPayload(payload []byte) (deletions []uint64, ok bool) {
 		last = tenant
 	}
 	for n := r.Uvarint(); n > 0 && !r.Bad; n-- {
-		deletions = append(deletions, r.Uvarint())
-		if _, refused := checkDeletion(r.Bytes()); refused != nil {
+		f := foldedDeletion{id: r.Uvarint(), body: r.Bytes()}
+		if _, refused := checkDeletion(f.body); refused != nil {
 			r.Fail()
 		}
+		deletions = append(deletions, f)
 	}
 	return deletions, r.finish("seal") == nil
 }

@@ -111,6 +111,9 @@ type PlanBucket struct {
 	OnDemand    bool
 	// Pending makes the bucket wait for EffectBucket before it opens (PROTOCOL 8).
 	Pending bool
+	// Now is the proposer's clock, in ms since the epoch. A bucket that starts
+	// after it was planned ahead; see BeginDrop.
+	Now int64
 	// Placement has for each shard the nodes of its replicas.
 	Placement [][]quorate.NodeID
 }
@@ -246,6 +249,7 @@ func readCommand(t CommandType, r *reader) Command {
 			HashVersion: r.U8(),
 			OnDemand:    r.bool(),
 			Pending:     r.bool(),
+			Now:         r.Varint(),
 			Placement: readList(r, func(r *reader) []quorate.NodeID {
 				return readList(r, readNodeID)
 			}),
@@ -304,6 +308,7 @@ func (c PlanBucket) appendBody(dst []byte) []byte {
 	dst = append(dst, c.HashVersion)
 	dst = appendBool(dst, c.OnDemand)
 	dst = appendBool(dst, c.Pending)
+	dst = binary.AppendVarint(dst, c.Now)
 	return appendList(dst, c.Placement, func(dst []byte, nodes []quorate.NodeID) []byte {
 		return appendList(dst, nodes, appendNodeID)
 	})

@@ -49,7 +49,12 @@ type PlanOverlay struct {
 // EffectSet says that every node knows of what a set announces, or has lost
 // its map lease (PROTOCOL 8): an overlay takes writes then, a sealed set that
 // an overlay has replaced is dropped. Its result is EffectSetResult.
-type EffectSet struct{ Set quorate.ReplicaSetID }
+type EffectSet struct {
+	Set quorate.ReplicaSetID
+	// Announced is the version that every node knows. The command is refused
+	// when the set has announced another since; 0 is whatever it announces.
+	Announced uint64
+}
 
 // CreateDelete records a deletion on sealed sets (PROTOCOL 19). One of the same
 // samples on no other sets is answered again. Its result is DeleteResult.
@@ -65,7 +70,9 @@ type CreateDelete struct {
 type EffectDelete struct{ Deletion uint64 }
 
 // BeginDrop begins to drop a bucket that is past retention: from here on
-// nothing reads or writes it (PROTOCOL 8, 17). Its result is DropResult.
+// nothing reads or writes it (PROTOCOL 8, 17). It is refused while no open
+// bucket of the policy covers Now that was planned before it began: then the
+// clock may have jumped. Its result is DropResult.
 type BeginDrop struct {
 	Bucket quorate.BucketID
 	// Term is the metadata group's term in which it was decided.
@@ -140,7 +147,7 @@ func readLifeCommand(t CommandType, r *reader) Command {
 	case TypePlanOverlay:
 		return PlanOverlay{Base: readSetID(r), Budget: readSmall(r)}
 	case TypeEffectSet:
-		return EffectSet{Set: readSetID(r)}
+		return EffectSet{Set: readSetID(r), Announced: r.Uvarint()}
 	case TypeCreateDelete:
 		c := CreateDelete{}
 		c.Body = append(c.Body, r.Bytes()...) // the log entry's bytes are not ours to keep
@@ -178,7 +185,9 @@ func (c PlanOverlay) appendBody(dst []byte) []byte {
 	return binary.AppendUvarint(appendSetID(dst, c.Base), uint64(c.Budget))
 }
 
-func (c EffectSet) appendBody(dst []byte) []byte { return appendSetID(dst, c.Set) }
+func (c EffectSet) appendBody(dst []byte) []byte {
+	return binary.AppendUvarint(appendSetID(dst, c.Set), c.Announced)
+}
 
 func (c CreateDelete) appendBody(dst []byte) []byte {
 	return appendList(cursor.AppendBytes(dst, c.Body), c.Sets, appendSetID)

@@ -117,6 +117,9 @@ type ControllerConfig struct {
 	// sealed when theirs has stood still; of a set that is missing it is not
 	// known whether it has. Nil reports none.
 	Progress func() map[quorate.ReplicaSetID]uint64
+	// DropAfterLeading is how long this node must lead, with a clock that runs
+	// evenly, before it drops what is past retention. 0 means 1 h.
+	DropAfterLeading time.Duration
 	// Now is the clock. Its readings carry monotonic time. Nil means time.Now.
 	Now func() time.Time
 	// Logger takes the controller's log. Nil discards it.
@@ -130,6 +133,7 @@ func (cfg ControllerConfig) withDefaults() (ControllerConfig, error) {
 		return cfg, errors.New("metadata controller: StateMachine, Leader, Leadership and Cluster must be set")
 	}
 	setDefault(&cfg.MetaReplica, 1)
+	setDefault(&cfg.DropAfterLeading, time.Hour)
 	if cfg.DefaultPolicy.equal(PolicySpec{}) {
 		cfg.DefaultPolicy = DefaultPolicy()
 	}

@@ -25,6 +25,8 @@ const (
 	// maxRounds bounds how often one pass runs a loop that finds more to do
 	// after its actions. No loop needs nearly as many.
 	maxRounds = 256
+	// maxRefusals is how many of the refusals of one round are told.
+	maxRefusals = 8
 )
 
 // errNotLeading tells that this node does not lead the metadata group.
@@ -66,9 +68,12 @@ type Controller struct {
 	loops   []loop
 	quiet   quietSets
 
-	// leadingTerm and leadingSince belong to Run.
+	// These belong to Run.
 	leadingTerm  uint64
 	leadingSince time.Time
+	clock        steadyClock
+	// undecided are the sets that were last found to have no verdict.
+	undecided []quorate.ReplicaSetID
 
 	mu     sync.Mutex // guards status
 	status []LoopStatus
@@ -130,14 +135,16 @@ func (c *Controller) pass(ctx context.Context) error {
 	if !leading {
 		c.leadingTerm = 0
 		c.quiet.forget()
+		c.noteUndecided(nil)
 		c.metrics.leading.Set(0)
 		return errNotLeading
 	}
 	if term != c.leadingTerm {
 		// Absence timers start anew with each leader (PROTOCOL 17).
-		c.leadingTerm, c.leadingSince = term, now
+		c.leadingTerm, c.leadingSince, c.clock = term, now, steadyClock{}
 		c.cfg.Logger.Info("metadata controller leads", "term", term)
 	}
+	c.clock.observe(now)
 	c.quiet.observe(term, now, c.cfg.Progress())
 	c.metrics.leading.Set(1)
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
@@ -161,7 +168,21 @@ func (c *Controller) pass(ctx context.Context) error {
 		c.finish(ctx, i, now, committed, err)
 		failed = errors.Join(failed, err)
 	}
+	var undecided []quorate.ReplicaSetID
+	c.cfg.StateMachine.read(func(s *state) { undecided = c.view(s, now).undecided() })
+	c.noteUndecided(undecided)
 	return failed
+}
+
+// noteUndecided raises the alarm over sets that cannot be sealed, once each.
+func (c *Controller) noteUndecided(sets []quorate.ReplicaSetID) {
+	for _, id := range sets {
+		if !slices.Contains(c.undecided, id) {
+			c.cfg.Logger.Warn("all live replicas of a set have reported its seal, and no majority agrees: it waits for the others", "set_id", id)
+		}
+	}
+	c.undecided = sets
+	c.metrics.undecided.Set(float64(len(sets)))
 }
 
 // mayAct tells whether this node may decide anything for the cluster.
@@ -186,10 +207,12 @@ func (c *Controller) view(s *state, now time.Time) view {
 	return view{
 		state: s, now: now, self: c.cfg.Node.ID, beats: c.cfg.Heartbeats(),
 		term: c.leadingTerm, leadingSince: c.leadingSince, quiet: c.quiet.since(),
+		steady: c.clock.runs(now, c.cfg.DropAfterLeading),
 	}
 }
 
-// run plans and commits what a loop wants until it wants nothing more.
+// run plans and commits what a loop wants until it wants nothing more. What one
+// action is refused for is no reason not to commit the others.
 func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed uint64, err error) {
 	for range maxRounds {
 		var actions []Action
@@ -200,15 +223,32 @@ func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed 
 			return committed, err
 		}
 		before := c.cfg.StateMachine.lastChange()
+		var refusals error
+		refused := 0
 		for _, a := range actions {
-			if err := c.commit(ctx, a); err != nil {
-				return committed, fmt.Errorf("%s: %w", a.Why, err)
+			var refusal *Refusal
+			err := c.commit(ctx, a)
+			switch {
+			case err == nil:
+				committed++
+				continue
+			case !errors.As(err, &refusal):
+				return committed, errors.Join(fmt.Errorf("%s: %w", a.Why, err), refusals)
 			}
-			committed++
+			if refused++; refused <= maxRefusals {
+				refusals = errors.Join(refusals, fmt.Errorf("%s: %w", a.Why, err))
+			}
 		}
-		if c.cfg.StateMachine.lastChange() == before {
-			return committed, errNoProgress
+		if c.cfg.StateMachine.lastChange() != before {
+			continue // what was refused is refused again, or due no more
 		}
+		if refused > maxRefusals {
+			refusals = errors.Join(refusals, fmt.Errorf("and %d more", refused-maxRefusals))
+		}
+		if refusals != nil {
+			return committed, refusals
+		}
+		return committed, errNoProgress
 	}
 	return committed, fmt.Errorf("%w: not settled after %d rounds", errNoProgress, maxRounds)
 }
@@ -257,7 +297,7 @@ func (c *Controller) DryRun() ([]Action, error) {
 			// Without a term of its own to lead in, no lease has run out.
 			actions, err := l.plan(view{
 				state: s, now: now, self: c.cfg.Node.ID, beats: c.cfg.Heartbeats(),
-				leadingSince: now, quiet: c.quiet.since(),
+				leadingSince: now, quiet: c.quiet.since(), steady: true,
 			})
 			failed = errors.Join(failed, err)
 			if err != nil || len(actions) == 0 {

@@ -182,6 +182,15 @@ func planOn(r quorate.TimeRange, nodes ...string) PlanBucket {
 	return PlanBucket{Policy: 1, Range: r, HashVersion: 1, Placement: [][]quorate.NodeID{ids}}
 }
 
+// covered has the commands that open a bucket of policy 1 on n1 that was planned
+// ahead of the clock at now, so that this clock may drop. Its one set and
+// replica get these numbers.
+func covered(now int64, set quorate.ReplicaSetID, replica quorate.ReplicaID) []Command {
+	plan := planOn(quorate.TimeRange{Start: now - now%hour, End: now - now%hour + hour}, "n1")
+	plan.Now = plan.Range.Start - 1
+	return []Command{plan, ReportFormed{set, replica}}
+}
+
 // openMachine returns a state machine opened at the genesis.
 func openMachine(t testing.TB) *StateMachine {
 	t.Helper()

@@ -24,7 +24,7 @@ func everyCommand() []Command {
 		CreateTenant{"acme", 1, 12345},
 		MoveTenant{1, 2, -5},
 		DeleteTenant{1},
-		planOn(hours(-24, 0), "n1", "n2"),
+		PlanBucket{Policy: 1, Range: hours(-24, 0), HashVersion: 1, OnDemand: true, Now: -12345, Placement: nodesOf("n1 n2")},
 		ReportFormed{1, 2},
 		EffectBucket{1},
 		BeginIntent{1, IntentBounds, 3, []byte("payload")},
@@ -34,7 +34,7 @@ func everyCommand() []Command {
 		ReportSeal{1, SealReport{Replica: 2, Intent: 3, Index: 4, Checksum: [32]byte{5}, File: &wire.SealedFile{Hash: [32]byte{6}, Bytes: 7, Series: 8, Samples: 9, MinTime: -1, MaxTime: 2}}},
 		JudgeSeal{1, 2, 3, []quorate.ReplicaID{2, 3}},
 		PlanOverlay{1, 64},
-		EffectSet{1},
+		EffectSet{1, 9},
 		CreateDelete{testBody("up"), []quorate.ReplicaSetID{1, 3}},
 		EffectDelete{1},
 		BeginDrop{1, 2, 12345},
@@ -49,12 +49,11 @@ func testBody(metric string) []byte {
 	return d.Append(nil)
 }
 
-func sealPayload(folds ...uint64) []byte {
-	var seal wire.Seal
-	for _, id := range folds {
-		seal.Deletions = append(seal.Deletions, wire.NumberedDeletion{ID: id, Deletion: testDeletion(1, "up", hours(0, 1))})
-	}
-	return seal.Append(nil)
+func sealPayload(folds ...*DeletionRecord) []byte { return appendSealPayload(nil, nil, folds) }
+
+// foldOf is a deletion of testBody as a seal folds it in.
+func foldOf(id uint64, metric string) *DeletionRecord {
+	return &DeletionRecord{ID: id, Body: testBody(metric)}
 }
 
 // sealedAs has the commands that seal a set of replicas that agree.
@@ -155,8 +154,8 @@ func richLife(t testing.TB, leader *fakeLeader) {
 	// Bucket 3 has set 3 under the overlay 4, which is being sealed.
 	must(planOn(hours(48, 72), "n1"), ReportFormed{3, 5})
 	must(sealedAs(3, 3, sealPayload(), 5)...)
-	must(CreateDelete{testBody("up"), []quorate.ReplicaSetID{3}}, EffectDelete{1}, PlanOverlay{3, 9}, ReportFormed{4, 6}, EffectSet{4})
-	must(BeginIntent{4, IntentSeal, 1, sealPayload(1)}, ReportSeal{4, SealReport{Replica: 6, Intent: 4, Index: 3}})
+	must(CreateDelete{testBody("up"), []quorate.ReplicaSetID{3}}, EffectDelete{1}, PlanOverlay{3, 9}, ReportFormed{4, 6}, EffectSet{Set: 4})
+	must(BeginIntent{4, IntentSeal, 1, sealPayload(foldOf(1, "up"))}, ReportSeal{4, SealReport{Replica: 6, Intent: 4, Index: 3}})
 	// Bucket 4 has set 5, in dispute.
 	must(planOn(hours(72, 96), "n1", "n2"), ReportFormed{5, 7}, ReportFormed{5, 8}, BeginIntent{5, IntentSeal, 1, sealPayload()})
 	must(ReportSeal{5, SealReport{Replica: 7, Intent: 5, Index: 3}}, ReportSeal{5, SealReport{Replica: 8, Intent: 5, Index: 4}}, JudgeSeal{5, 5, 1, nil})
@@ -164,13 +163,14 @@ func richLife(t testing.TB, leader *fakeLeader) {
 	// set 7 has a deletion that is pending, and once had one that is gone.
 	must(planOn(hours(96, 120), "n1", "n2"), ReportFormed{6, 9}, ReportFormed{6, 10})
 	must(sealedAs(6, 6, sealPayload(), 9, 10)...)
-	must(CreateDelete{testBody("down"), []quorate.ReplicaSetID{6}}, EffectDelete{2}, PlanOverlay{6, 9}, ReportFormed{7, 11}, ReportFormed{7, 12}, EffectSet{7})
-	must(sealedAs(7, 7, sealPayload(2), 11, 12)...)
+	must(CreateDelete{testBody("down"), []quorate.ReplicaSetID{6}}, EffectDelete{2}, PlanOverlay{6, 9}, ReportFormed{7, 11}, ReportFormed{7, 12}, EffectSet{Set: 7})
+	must(sealedAs(7, 7, sealPayload(foldOf(2, "down")), 11, 12)...)
 	must(CreateDelete{testBody("down"), []quorate.ReplicaSetID{7}}, PlanOverlay{7, 9})
 	// Bucket 6 is dropping, with set 9 half gone and another set gone; bucket
 	// 7 is about to, and bucket 8 is gone.
 	must(PlanBucket{Policy: 1, Range: hours(-48, -24), HashVersion: 1, Placement: nodesOf("n1 n2", "n1")}, ReportFormed{9, 15})
 	must(planOn(hours(-24, 0), "n1"), planOn(hours(-72, -48), "n1"), SetTenantRetention{1, time.Hour}, RequestSeal{[]quorate.ReplicaSetID{2}})
+	must(covered(DefaultPolicy().Retention.Milliseconds(), 13, 20)...)
 	for _, bucket := range []quorate.BucketID{6, 7, 8} {
 		must(BeginDrop{bucket, 1, DefaultPolicy().Retention.Milliseconds()})
 	}

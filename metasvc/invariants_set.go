@@ -59,13 +59,12 @@ func (s *state) checkOverlay(base, overlay *ReplicaSet) error {
 	if i := overlay.Sealing(); i != nil {
 		// Whatever was deleted from the base is folded in, or shows again.
 		folded, ok := readSealPayload(i.Payload)
-		var want []uint64
-		for _, d := range s.deletionsOf(base.ID) {
-			want = append(want, d.ID)
+		want := s.deletionsOf(base.ID)
+		for _, d := range want {
 			ok = ok && !d.Pending
 		}
-		if !ok || !slices.Equal(folded, want) {
-			return fmt.Errorf("its seal folds in deletions %v, and its base has %v", folded, want)
+		if !ok || !slices.EqualFunc(folded, want, foldedDeletion.is) {
+			return fmt.Errorf("its seal folds in deletions %v, and its base has %v or others of these numbers", foldedIDs(folded), deletionIDs(want))
 		}
 	}
 	return nil
@@ -265,7 +264,7 @@ func (s *ReplicaSet) intentIDs() (ids []IntentID) {
 func (k IntentKind) known() bool { return IntentMembers <= k && k <= IntentSeal }
 
 func (s *state) checkDeletions() error {
-	size := 0
+	size, sets := 0, 0
 	for _, d := range s.deletions {
 		if err := s.checkNumber("deletion", d.ID, s.last.deletion, d.ModIndex); err != nil {
 			return err
@@ -282,9 +281,10 @@ func (s *state) checkDeletions() error {
 			}
 		}
 		size += len(d.Body)
+		sets += len(d.Sets)
 	}
-	if len(s.deletions) > MaxDeletions || size > maxDeletionBytes {
-		return fmt.Errorf("%d deletions of %d bytes are over the limits", len(s.deletions), size)
+	if len(s.deletions) > MaxDeletions || size > maxDeletionBytes || sets > MaxDeletionSets {
+		return fmt.Errorf("%d deletions of %d bytes on %d sets are over the limits", len(s.deletions), size, sets)
 	}
 	return nil
 }

@@ -24,6 +24,9 @@ const (
 	MaxRetention = 100 * 366 * 24 * time.Hour
 	// MaxDeletions is how many deletions on sealed sets there may be at once.
 	MaxDeletions = 10_000
+	// MaxDeletionSets is how many sets these may name together, a set counted
+	// for each deletion that names it: each has a place in every node's map.
+	MaxDeletionSets = 1 << 17
 	// MaxNameBytes is the longest name of a node, a policy or a zone.
 	MaxNameBytes = 64
 

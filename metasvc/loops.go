@@ -38,6 +38,9 @@ type view struct {
 	beats        []Heartbeat
 	// quiet is since when the sets that report their progress make none.
 	quiet map[quorate.ReplicaSetID]time.Time
+	// steady tells that the leader's clock has run evenly for long enough to
+	// drop what is past retention.
+	steady bool
 }
 
 // loop is one reconcile loop: a pure function from what is to what to change.
@@ -53,7 +56,7 @@ func loops(cfg ControllerConfig) []loop {
 		{LoopCluster, func(v view) ([]Action, error) { return planCluster(cfg, v), nil }},
 		{LoopPolicy, func(v view) ([]Action, error) { return planPolicy(cfg.DefaultPolicy, v), nil }},
 		{LoopBuckets, planBuckets},
-		{LoopRetention, func(v view) ([]Action, error) { return planRetention(v), nil }},
+		{LoopRetention, planRetention},
 		{LoopSeal, planSeal},
 		{LoopJudge, func(v view) ([]Action, error) { return planJudge(v), nil }},
 		{LoopEffect, func(v view) ([]Action, error) { return planEffect(v), nil }},
@@ -135,9 +138,9 @@ func planEffect(v view) (actions []Action) {
 		switch {
 		case !set.Pending || set.State == ReplicaSetForming || v.state.buckets[set.Bucket].State == BucketDropping:
 		case set.State == ReplicaSetSealed:
-			effect(fmt.Sprintf("drop set %d, which an overlay has replaced", set.ID), set.Announced, EffectSet{Set: set.ID})
+			effect(fmt.Sprintf("drop set %d, which an overlay has replaced", set.ID), set.Announced, EffectSet{Set: set.ID, Announced: set.Announced})
 		default:
-			effect(fmt.Sprintf("make overlay %d effective", set.ID), set.Announced, EffectSet{Set: set.ID})
+			effect(fmt.Sprintf("make overlay %d effective", set.ID), set.Announced, EffectSet{Set: set.ID, Announced: set.Announced})
 		}
 	}
 	for _, d := range byKey(v.state.deletions) {

@@ -15,6 +15,8 @@ const (
 	// maxQuiet bounds how long a set must have been quiet to be sealed
 	// (PROTOCOL 15).
 	maxQuiet = 24 * time.Hour
+	// minQuiet is how long it must at least have been: some passes.
+	minQuiet = time.Minute
 	// absentAfter is how long a node may say nothing and still be waited for by
 	// the judge. A restart takes less; sealing is in no hurry.
 	absentAfter = time.Minute
@@ -26,16 +28,22 @@ const (
 func planSeal(v view) (actions []Action, err error) {
 	var failed error
 	held := v.state.intentBytes()
+buckets:
 	for _, b := range byKey(v.state.buckets) {
 		if b.State != BucketOpen {
 			continue
 		}
+		var horizons []wire.Horizon // the same for all of its sets
+		known := false
 		for _, id := range slices.Concat(b.SetIDs, b.OverlayIDs) {
 			set := v.state.sets[id]
 			if set == nil || !set.Writable() || set.Intent != nil || !v.ripe(b, set) || v.awaitsDeletions(set) {
 				continue
 			}
-			payload, err := v.sealPayload(b, set)
+			if !known {
+				horizons, known = v.horizons(b), true
+			}
+			payload, err := v.sealPayload(horizons, set)
 			if err == nil && len(payload) > maxIntentPayload {
 				err = fmt.Errorf("its horizons and deletions take %d bytes, over the limit of %d", len(payload), maxIntentPayload)
 			}
@@ -44,7 +52,7 @@ func planSeal(v view) (actions []Action, err error) {
 				continue
 			}
 			if held += len(payload); held > maxIntentBytes {
-				break // the next ones' turn is when these are sealed
+				break buckets // the next ones' turn is when these are sealed
 			}
 			actions = append(actions, Action{LoopSeal, fmt.Sprintf("seal set %d of bucket %v", set.ID, b.Range),
 				BeginIntent{Set: set.ID, Kind: IntentSeal, Term: v.term, Payload: payload}})
@@ -74,9 +82,11 @@ func (v view) ripe(b *BucketRecord, set *ReplicaSet) bool {
 
 // quietWindow is how long a set of a generation must have been quiet: the late
 // window, doubled with each generation, so that a trickle of late samples does
-// not rewrite a bucket each time.
+// not rewrite a bucket each time. A policy without a late window has no pause
+// between samples to wait for, but a set must be seen not to move.
 func quietWindow(late time.Duration, generation int) time.Duration {
-	for ; generation > 0 && late > 0 && late < maxQuiet; generation-- {
+	late = max(late, minQuiet)
+	for ; generation > 0 && late < maxQuiet; generation-- {
 		late *= 2
 	}
 	return min(late, maxQuiet)
@@ -90,18 +100,18 @@ func (v view) awaitsDeletions(set *ReplicaSet) bool {
 
 // sealPayload encodes whatever a set's canonical file depends on besides its
 // log (PROTOCOL 14, 17).
-func (v view) sealPayload(b *BucketRecord, set *ReplicaSet) ([]byte, error) {
-	seal := wire.Seal{Horizons: v.horizons(b)}
+func (v view) sealPayload(horizons []wire.Horizon, set *ReplicaSet) ([]byte, error) {
+	var deletions []*DeletionRecord
 	if set.Base != 0 {
-		for _, d := range v.state.deletionsOf(set.Base) {
-			decoded, err := wire.DecodeDeletion(d.Body)
-			if err != nil {
-				return nil, fmt.Errorf("deletion %d: %w", d.ID, err)
-			}
-			seal.Deletions = append(seal.Deletions, wire.NumberedDeletion{ID: d.ID, Deletion: decoded})
+		deletions = v.state.deletionsOf(set.Base)
+	}
+	for _, d := range deletions {
+		// In the set's log, what does not decode would stop its replicas.
+		if _, err := wire.DecodeDeletion(d.Body); err != nil {
+			return nil, fmt.Errorf("deletion %d: %w", d.ID, err)
 		}
 	}
-	return seal.Append(nil), nil
+	return appendSealPayload(nil, horizons, deletions), nil
 }
 
 // horizons lists the tenants whose own retention has taken part of a bucket.
@@ -140,6 +150,34 @@ func planJudge(v view) (actions []Action) {
 		actions = append(actions, Action{LoopJudge, why, JudgeSeal{Set: set.ID, Intent: intent.ID, Term: v.term, Live: live}})
 	}
 	return actions
+}
+
+// undecided lists the sets, rising, whose live members have all reported the
+// seal without a majority that agrees. Unlike a dispute that is no verdict: the
+// members that are away may bring a majority, or somebody who brings them back.
+func (v view) undecided() (list []quorate.ReplicaSetID) {
+	for _, set := range v.state.sets {
+		if set.Sealing() == nil || set.State == ReplicaSetDisputed || len(set.Reports) == 0 || set.agreed() ||
+			slices.ContainsFunc(v.live(set), func(id quorate.ReplicaID) bool { return !set.reported(id) }) {
+			continue
+		}
+		list = append(list, set.ID)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// agreed tells whether a majority of the members has reported the same seal.
+func (s *ReplicaSet) agreed() bool {
+	return slices.ContainsFunc(s.Reports, func(candidate SealReport) bool {
+		votes := 0
+		for _, r := range s.Reports {
+			if r.agrees(candidate) {
+				votes++
+			}
+		}
+		return votes > len(s.Members)/2
+	})
 }
 
 // live lists the members of a set, rising, that may still report: those on

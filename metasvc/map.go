@@ -258,6 +258,10 @@ type mirror struct {
 	deletions map[uint64]mirroredDeletion
 	slots     *tenantSlots
 	tables    *mapTables // nil when they must be made anew
+	// bySet and pending are the deletions as tables have them; they may name a
+	// hundred thousand sets and are made anew only when a deletion changed.
+	bySet   map[quorate.ReplicaSetID][]wire.NumberedDeletion
+	pending map[uint64]bool
 }
 
 type mirroredDeletion struct {
@@ -289,6 +293,9 @@ func (m *mirror) apply(b Batch) {
 	for _, c := range b.Changes {
 		if c.Kind != KindTenant {
 			m.tables = nil
+			if c.Kind == KindDeletion {
+				m.bySet, m.pending = nil, nil
+			}
 			m.applyTables(c)
 			continue
 		}
@@ -379,21 +386,21 @@ func (m *mirror) buildTables() *mapTables {
 		l.buckets = append(l.buckets, b)
 		t.byID[b.ID] = b
 	}
-	m.buildDeletions(t)
+	if m.pending == nil && len(m.deletions) > 0 {
+		m.buildDeletions()
+	}
+	t.deletions, t.deletionIDs = m.bySet, m.pending
 	return t
 }
 
-func (m *mirror) buildDeletions(t *mapTables) {
-	if len(m.deletions) == 0 {
-		return
-	}
-	t.deletions = make(map[quorate.ReplicaSetID][]wire.NumberedDeletion)
-	t.deletionIDs = make(map[uint64]bool, len(m.deletions))
+func (m *mirror) buildDeletions() {
+	m.bySet = make(map[quorate.ReplicaSetID][]wire.NumberedDeletion)
+	m.pending = make(map[uint64]bool, len(m.deletions))
 	for _, d := range byKey(m.deletions) {
 		for _, set := range d.record.Sets {
-			t.deletions[set] = append(t.deletions[set], d.decoded)
+			m.bySet[set] = append(m.bySet[set], d.decoded)
 		}
-		t.deletionIDs[d.record.ID] = d.record.Pending
+		m.pending[d.record.ID] = d.record.Pending
 	}
 }
 

@@ -23,6 +23,8 @@ type controllerMetrics struct {
 	leading prometheus.Gauge
 	passes  *prometheus.CounterVec
 	actions *prometheus.CounterVec
+	// undecided counts the seals on which the live replicas do not agree.
+	undecided prometheus.Gauge
 }
 
 // newClientMetrics registers the client's metrics.
@@ -91,8 +93,12 @@ func newControllerMetrics(reg prometheus.Registerer) (*controllerMetrics, error)
 			Name: "quorate_meta_controller_actions_total",
 			Help: "Changes that the controller's loops committed, by loop.",
 		}, []string{"loop"}),
+		undecided: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "quorate_meta_controller_undecided_seals",
+			Help: "ReplicaSets all of whose live replicas have reported their seal without a majority that agrees, on the node whose controller works.",
+		}),
 	}
-	return m, register(reg, m.leading, m.passes, m.actions)
+	return m, register(reg, m.leading, m.passes, m.actions, m.undecided)
 }
 
 const (

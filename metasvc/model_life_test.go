@@ -30,6 +30,7 @@ func TestRandomLivesKeepThePromises(t *testing.T) {
 			PlanBucket{Policy: 1, Range: quorate.TimeRange{Start: 0, End: 10}, HashVersion: 1, Placement: nodesOf("n1 n2 n3", "n1")},
 			PlanBucket{Policy: 1, Range: quorate.TimeRange{Start: 10, End: 20}, HashVersion: 1, Placement: nodesOf("n2 n1")},
 		})
+		model.apply(rt, leader, covered(policy("p1", nil).Retention.Milliseconds(), 4, 8))
 		for range rapid.IntRange(60, 200).Draw(rt, "entries") {
 			leader.term += uint64(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(rt, "new_term"))
 			gen := genLife(machine.snapshot(), leader.term)
@@ -96,7 +97,7 @@ func genLife(s *state, term uint64) *rapid.Generator[Command] {
 		switch set.State {
 		case ReplicaSetForming:
 			if rare {
-				return EffectSet{set.ID}
+				return EffectSet{set.ID, set.Announced + uint64(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "elsewhere"))}
 			}
 			return ReportFormed{set.ID, replica}
 		case ReplicaSetDropping:
@@ -124,7 +125,7 @@ func genLife(s *state, term uint64) *rapid.Generator[Command] {
 		case 5, 6:
 			return EffectDelete{rapid.Uint64Range(1, max(s.last.deletion, 1)).Draw(t, "deletion")}
 		case 7:
-			return EffectSet{set.ID}
+			return EffectSet{set.ID, set.Announced + uint64(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "elsewhere"))}
 		case 8:
 			if rare {
 				return BeginDrop{set.Bucket, term - old, dropClock(t, s, set)}
@@ -148,7 +149,7 @@ func dropClock(t *rapid.T, s *state, set *ReplicaSet) int64 {
 // genSeal draws the next step of an open set's seal.
 func genSeal(t *rapid.T, s *state, set *ReplicaSet, replica quorate.ReplicaID, term, maybe uint64) Command {
 	if set.Pending {
-		return EffectSet{set.ID}
+		return EffectSet{set.ID, set.Announced + uint64(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "elsewhere"))}
 	}
 	intent := set.Sealing()
 	if intent == nil {
@@ -229,7 +230,7 @@ func (m *lifeModel) accepted(t *rapid.T, c Command, s *state, result any) {
 	switch c := c.(type) {
 	case BeginIntent:
 		folded, _ := readSealPayload(c.Payload)
-		m.folds[c.Set] = folded
+		m.folds[c.Set] = foldedIDs(folded)
 	case ReportSeal:
 		if set := m.last.sets[c.Set]; set.State == ReplicaSetOpen || set.State == ReplicaSetDisputed {
 			if m.reports[c.Set] == nil {

@@ -356,7 +356,7 @@ func TestTheControllerWantsOnlyWhatApplyTakes(t *testing.T) {
 	leader.must(t, sealedAs(2, 2, sealPayload(), 3)...)
 	// Set 1 has an overlay that is asked to be sealed, and a deletion that node
 	// n2 does not know of; the overlay over set 2 is forming.
-	leader.must(t, PlanOverlay{1, 9}, ReportFormed{4, 5}, EffectSet{4}, RequestSeal{[]quorate.ReplicaSetID{4}}, PlanOverlay{2, 9})
+	leader.must(t, PlanOverlay{1, 9}, ReportFormed{4, 5}, EffectSet{Set: 4}, RequestSeal{[]quorate.ReplicaSetID{4}}, PlanOverlay{2, 9})
 	d := testDeletion(1, "up", hours(0, 1))
 	known := leader.machine.AppliedIndex()
 	leader.must(t, CreateDelete{Body: d.Append(nil), Sets: []quorate.ReplicaSetID{1}})

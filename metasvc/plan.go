@@ -59,6 +59,7 @@ func (s *state) planBucket(p *Policy, ts int64, now time.Time) (PlanBucket, erro
 		HashVersion: wire.ShardHashVersion,
 		OnDemand:    r.End <= ms,
 		Pending:     r.Start < visible,
+		Now:         ms,
 		Placement:   placement,
 	}, nil
 }

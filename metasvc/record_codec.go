@@ -191,6 +191,7 @@ func appendBucket(dst []byte, b *BucketRecord) []byte {
 	dst = appendBool(dst, b.Pending)
 	dst = appendList(dst, b.SetIDs, appendSetID)
 	dst = appendList(dst, b.OverlayIDs, appendSetID)
+	dst = binary.AppendVarint(dst, b.Planned)
 	dst = binary.AppendUvarint(dst, b.Announced)
 	return binary.AppendUvarint(dst, b.ModIndex)
 }
@@ -206,6 +207,7 @@ func readBucket(r *reader) *BucketRecord {
 		Pending:     r.bool(),
 		SetIDs:      readList(r, readSetID),
 		OverlayIDs:  readList(r, readSetID),
+		Planned:     r.Varint(),
 		Announced:   r.Uvarint(),
 		ModIndex:    r.Uvarint(),
 	}

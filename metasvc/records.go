@@ -217,6 +217,9 @@ type BucketRecord struct {
 	SetIDs []quorate.ReplicaSetID
 	// OverlayIDs are the overlays over them by shard, 0 where there is none.
 	OverlayIDs []quorate.ReplicaSetID
+	// Planned is the clock (ms) of whoever planned the bucket. One that starts
+	// after it was planned ahead, and so not by a clock that had just jumped.
+	Planned int64
 	// Announced is the index of the entry that planned the bucket or began to
 	// drop it.
 	Announced uint64

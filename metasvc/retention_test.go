@@ -79,11 +79,13 @@ func TestProtocol16RetentionDropsWholeBuckets(t *testing.T) {
 func TestADroppedBucketIsReadByNobody(t *testing.T) {
 	leader := newCluster(t)
 	leader.must(t, planOn(hours(0, 24), "n1"), ReportFormed{1, 2}, planOn(hours(24, 48), "n1"), ReportFormed{2, 3})
+	now := 24*hour + DefaultPolicy().Retention.Milliseconds()
+	leader.must(t, covered(now, 3, 4)...)
 	c := openClient(t, leader, nil)
 	confirmed(t, c)
-	leader.must(t, BeginDrop{Bucket: 1, Term: 1, Now: 24*hour + DefaultPolicy().Retention.Milliseconds()})
+	leader.must(t, BeginDrop{Bucket: 1, Term: 1, Now: now})
 	m := confirmed(t, c)
-	if m.Bucket(1, hour) != nil || len(m.Buckets(1)) != 1 || len(m.BucketsOverlapping(1, 0, 30*hour)) != 1 {
+	if m.Bucket(1, hour) != nil || len(m.Buckets(1)) != 2 || len(m.BucketsOverlapping(1, 0, 30*hour)) != 1 {
 		t.Errorf("the map has buckets %v", m.Buckets(1))
 	}
 	if set := m.Set(1); set == nil || set.State != ReplicaSetOpen {
@@ -104,7 +106,7 @@ func TestADroppedBucketIsReadByNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if m := c.Map(); m.Set(1) != nil || len(m.Sets()) != 1 {
+	if m := c.Map(); m.Set(1) != nil || len(m.Sets()) != 2 {
 		t.Errorf("when all have dropped it, the map has sets %v", m.Sets())
 	}
 	if err := c.ReportDropped(t.Context(), 2, 3); quorate.KindOf(err) != quorate.Invalid {

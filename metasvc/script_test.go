@@ -254,6 +254,7 @@ func buildCommand(name string, a *args) (Command, error) {
 		return DeleteTenant{Tenant: quorate.TenantID(a.num("tenant", 0))}, nil
 	case "plan-bucket":
 		c := PlanBucket{Policy: quorate.PolicyID(a.num("policy", 1)), Range: a.hours("hours"), HashVersion: uint8(a.num("hash", 1)), Placement: a.placement()}
+		c.Now = int64(a.num("now", 0)) * hour
 		c.OnDemand = a.str("on-demand", "no") == ""
 		c.Pending = a.str("pending", "no") == ""
 		return c, nil
@@ -278,12 +279,9 @@ func buildLifeCommand(name string, a *args) (Command, error) {
 	case "request-seal":
 		return RequestSeal{Sets: list[quorate.ReplicaSetID](a, "sets")}, nil
 	case "begin-seal":
-		seal := wire.Seal{}
+		seal := wire.Seal{Deletions: a.folds("fold")}
 		for _, tenant := range list[quorate.TenantID](a, "horizons") {
 			seal.Horizons = append(seal.Horizons, wire.Horizon{Tenant: tenant, Oldest: hour})
-		}
-		for _, id := range list[uint64](a, "fold") {
-			seal.Deletions = append(seal.Deletions, wire.NumberedDeletion{ID: id, Deletion: testDeletion(1, "up", hours(0, 1))})
 		}
 		return BeginIntent{Set: set(), Kind: IntentSeal, Term: a.num("term", 1), Payload: seal.Append(nil)}, nil
 	case "report-seal":
@@ -297,7 +295,7 @@ func buildLifeCommand(name string, a *args) (Command, error) {
 	case "plan-overlay":
 		return PlanOverlay{Base: quorate.ReplicaSetID(a.num("base", 0)), Budget: int(a.num("budget", 8))}, nil
 	case "effect-set":
-		return EffectSet{Set: set()}, nil
+		return EffectSet{Set: set(), Announced: a.num("announced", 0)}, nil
 	case "create-delete":
 		d := testDeletion(quorate.TenantID(a.num("tenant", 1)), a.str("metric", "up"), a.hours("hours"))
 		return CreateDelete{Body: d.Append(nil), Sets: list[quorate.ReplicaSetID](a, "sets")}, nil
@@ -313,6 +311,26 @@ func buildLifeCommand(name string, a *args) (Command, error) {
 		return SetTenantRetention{Tenant: quorate.TenantID(a.num("tenant", 1)), Retention: a.dur("retention", 0)}, nil
 	}
 	return nil, fmt.Errorf("unknown command %q", name)
+}
+
+// folds reads deletions, "1,2:down": number and metric, "up" unless told.
+func (a *args) folds(key string) (folds []wire.NumberedDeletion) {
+	v := a.str(key, "")
+	if v == "" {
+		return nil
+	}
+	for word := range strings.SplitSeq(v, ",") {
+		number, metric, named := strings.Cut(word, ":")
+		if !named {
+			metric = "up"
+		}
+		id, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			a.err = err
+		}
+		folds = append(folds, wire.NumberedDeletion{ID: id, Deletion: testDeletion(1, metric, hours(0, 24))})
+	}
+	return folds
 }
 
 // list reads numbers, "1,2".

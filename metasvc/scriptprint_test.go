@@ -72,6 +72,9 @@ func printChange(c Change) string {
 		if slices.ContainsFunc(r.OverlayIDs, func(id quorate.ReplicaSetID) bool { return id != 0 }) {
 			line += fmt.Sprintf(" overlays=%v", r.OverlayIDs)
 		}
+		if r.Planned != 0 {
+			line += fmt.Sprintf(" planned=%dh", r.Planned/hour)
+		}
 		if r.OnDemand {
 			line += " on-demand"
 		}
@@ -121,7 +124,7 @@ func printSet(r *ReplicaSet) string {
 		line += fmt.Sprintf(" sealing=%d", i.ID)
 		if err != nil || len(seal.Horizons)+len(seal.Deletions) > 0 {
 			folded, _ := readSealPayload(i.Payload)
-			line += fmt.Sprintf(" horizons=%v folds=%v %v", seal.Horizons, folded, err)
+			line += fmt.Sprintf(" horizons=%v folds=%v %v", seal.Horizons, foldedIDs(folded), err)
 		}
 	} else if r.Intent != nil {
 		line += fmt.Sprintf(" intent=%+v", *r.Intent)

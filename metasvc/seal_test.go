@@ -132,7 +132,9 @@ func TestTheQuietWindowDoublesUpToADay(t *testing.T) {
 		{2 * time.Hour, 4, day},
 		{2 * time.Hour, maxGeneration, day},
 		{30 * day, 0, day},
-		{0, maxGeneration, 0},
+		{0, 0, time.Minute},
+		{0, 1, 2 * time.Minute},
+		{0, maxGeneration, day},
 	} {
 		if got := quietWindow(c.late, c.generation); got != c.want {
 			t.Errorf("late window %v in generation %d is %v, want %v", c.late, c.generation, got, c.want)

@@ -47,8 +47,16 @@ type state struct {
 	tombstones []Tombstone
 	forgotten  uint64
 
-	// changes are what the entry being applied changed, taken by takeChanges.
-	changes []Change
+	// changes are what the entry being applied changed, taken by takeChanges:
+	// of each record the last change, in the order of the first. changeAt is
+	// where each record stands there.
+	changes  []Change
+	changeAt map[changeKey]int
+}
+
+type changeKey struct {
+	kind RecordKind
+	id   uint64
 }
 
 func newState() *state {
@@ -76,35 +84,35 @@ func (s *state) clone() *state {
 	c.tenantByName = maps.Clone(s.tenantByName)
 	c.bucketsOf = maps.Clone(s.bucketsOf)
 	c.tombstones = slices.Clone(s.tombstones)
-	c.changes = nil
+	c.changes, c.changeAt = nil, nil
 	return &c
 }
 
 // takeChanges returns what the commands since the last call changed: of each
 // record the last change, in the order of the first.
 func (s *state) takeChanges() []Change {
-	all := s.changes
-	s.changes = nil
-	type key struct {
-		kind RecordKind
-		id   uint64
-	}
-	at := make(map[key]int, len(all))
-	kept := all[:0]
-	for _, c := range all {
-		k := key{c.Kind, c.ID}
-		if i, seen := at[k]; seen {
-			kept[i] = c
-			continue
-		}
-		at[k] = len(kept)
-		kept = append(kept, c)
-	}
-	return kept
+	changes := s.changes
+	s.changes, s.changeAt = nil, nil
+	return changes
 }
 
 func (s *state) changed(kind RecordKind, id uint64, record Record) {
-	s.changes = append(s.changes, Change{Index: s.index, Kind: kind, ID: id, Record: record})
+	s.note(Change{Index: s.index, Kind: kind, ID: id, Record: record})
+}
+
+// note notes a change in place of an earlier one of the same record, which
+// nobody needs to see and which would hold memory until the entry is done.
+func (s *state) note(c Change) {
+	key := changeKey{c.Kind, c.ID}
+	if i, known := s.changeAt[key]; known {
+		s.changes[i] = c
+		return
+	}
+	if s.changeAt == nil {
+		s.changeAt = make(map[changeKey]int)
+	}
+	s.changeAt[key] = len(s.changes)
+	s.changes = append(s.changes, c)
 }
 
 // The put methods store a record, which is the table's from then on, under
@@ -204,7 +212,7 @@ func (s *state) removed(kind RecordKind, id uint64, name string) {
 		s.forgotten = s.tombstones[over-1].ModIndex
 		s.tombstones = slices.Clone(s.tombstones[over:])
 	}
-	s.changes = append(s.changes, Change{Index: s.index, Kind: kind, ID: id, Name: name, Removed: true})
+	s.note(Change{Index: s.index, Kind: kind, ID: id, Name: name, Removed: true})
 }
 
 // policyNamed returns the policy of a name, nil when there is none. Policies

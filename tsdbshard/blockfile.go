@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"sync/atomic"
 
@@ -110,18 +109,18 @@ func (b *blockFile) release() {
 	}
 }
 
-// appendParts appends the samples that the file has of a series, without those
+// appendParts appends what the file has of a series, without what
 // that the tombstones, all of that series, delete.
-func (b *blockFile) appendParts(dst []part, ref uint32, gone tombstoneList) ([]part, error) {
-	chunks, err := b.delta.AppendChunks(nil, ref, math.MinInt64, math.MaxInt64)
-	if err != nil {
+func (b *blockFile) appendParts(g *gatherer, dst []part, ref uint32, gone tombstoneList) ([]part, error) {
+	var err error
+	if g.chunks, err = b.delta.AppendChunks(g.chunks[:0], ref, g.mint, g.maxt); err != nil {
 		return nil, b.read(err)
 	}
 	from := len(dst)
-	for _, c := range chunks {
+	for _, c := range g.chunks {
 		dst = append(dst, part{Chunk: c})
 	}
-	return maskParts(dst, from, gone.after(b.entry.hi).intervals())
+	return g.mask(dst, from, gone.after(b.entry.hi).intervals())
 }
 
 // appendExemplars appends the exemplars that the file has of a series, likewise.

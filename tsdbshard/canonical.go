@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -57,7 +58,7 @@ func (src *Sources) walk(ctx context.Context, sink logicalSink) error {
 	if src.View.bounds.State != quorate.SetSealed {
 		return fmt.Errorf("walk set %v: %w", src.View.shard.cfg.Set, errNotSealed)
 	}
-	m := &logicalMerger{ctx: ctx, src: src, sink: sink}
+	m := &logicalMerger{ctx: ctx, src: src, sink: sink, g: gatherAll()}
 	if src.Base != nil {
 		base, err := src.Base.hold()
 		if err != nil {
@@ -101,6 +102,7 @@ type logicalMerger struct {
 	base      *baseCursor // nil without a base
 	baseBlock *block.Canonical
 	visited   int
+	g         *gatherer
 	// Scratch space.
 	parts []part
 	rows  []exemplarRow
@@ -170,7 +172,7 @@ func (m *logicalMerger) tenant(id quorate.TenantID) error {
 			}
 		}
 		live := r.image(ref)
-		if m.parts, err = v.appendParts(m.parts, ref, &live); err != nil {
+		if m.parts, err = v.appendParts(m.g, m.parts, ref, &live); err != nil {
 			return err
 		}
 		own, err := v.exemplars(ref)
@@ -210,7 +212,7 @@ func (m *logicalMerger) addBase() error {
 	}
 	m.rows = gone.keepExemplars(m.rows)
 	var err error
-	if m.parts, err = maskParts(m.parts, 0, gone.intervals()); err != nil {
+	if m.parts, err = m.g.mask(m.parts, 0, gone.intervals()); err != nil {
 		return err
 	}
 	return m.base.advance()
@@ -245,11 +247,11 @@ func (m *logicalMerger) finish() error {
 	var err error
 	if oldest > math.MinInt64 {
 		before := tombstones.Intervals{{Mint: math.MinInt64, Maxt: oldest - 1}}
-		if m.parts, err = maskParts(m.parts, 0, before); err != nil {
+		if m.parts, err = m.g.mask(m.parts, 0, before); err != nil {
 			return err
 		}
 	}
-	if m.out.samples, err = mergeParts(m.out.samples, m.parts); err != nil {
+	if m.out.samples, err = m.g.merge(m.out.samples, m.parts); err != nil {
 		return err
 	}
 	m.out.exemplars = m.out.exemplars[:0]
@@ -338,14 +340,21 @@ func (c *canonicalSink) metadata(tenant quorate.TenantID, m wire.Metadata) error
 // one that does not hold what the sources hold is an error. It may be called
 // again after any failure or crash.
 func WriteCanonical(ctx context.Context, src Sources, cfg Config, sealIndex uint64) (wire.SealedFile, error) {
-	file, err := writeCanonical(ctx, src, cfg, sealIndex)
-	if err != nil {
-		return wire.SealedFile{}, fmt.Errorf("write canonical block of set %v: %w", cfg.Set, err)
-	}
-	return file, nil
+	file, _, err := Seal(ctx, src, cfg, sealIndex)
+	return file, err
 }
 
-func writeCanonical(ctx context.Context, src Sources, cfg Config, sealIndex uint64) (file wire.SealedFile, err error) {
+// Seal does what WriteCanonical and Checksum do, in one walk over the sources:
+// the checksum is that of what was written, and of what was read back.
+func Seal(ctx context.Context, src Sources, cfg Config, sealIndex uint64) (wire.SealedFile, [sha256.Size]byte, error) {
+	file, sum, err := writeCanonical(ctx, src, cfg, sealIndex)
+	if err != nil {
+		return wire.SealedFile{}, [sha256.Size]byte{}, fmt.Errorf("write canonical block of set %v: %w", cfg.Set, err)
+	}
+	return file, sum, nil
+}
+
+func writeCanonical(ctx context.Context, src Sources, cfg Config, sealIndex uint64) (file wire.SealedFile, sum [sha256.Size]byte, err error) {
 	header := block.CanonicalHeader{Set: cfg.Set, SealIndex: sealIndex, Range: src.View.Bounds().Range}
 	path := filepath.Join(cfg.Dir, unsealedFileName)
 	sink := &canonicalSink{hash: newLogicalHash()}
@@ -362,13 +371,13 @@ func writeCanonical(ctx context.Context, src Sources, cfg Config, sealIndex uint
 		return buffered.Flush()
 	})
 	if err != nil {
-		return file, err
+		return file, sum, err
 	}
-	file = sealedFileOf(summary)
-	if err := readBack(ctx, cfg, path, header, &file, sink.hash.sum()); err != nil {
-		return file, errors.Join(err, cfg.Disk.Remove(path))
+	file, sum = sealedFileOf(summary), sink.hash.sum()
+	if err := readBack(ctx, cfg, path, header, &file, sum); err != nil {
+		return file, sum, errors.Join(err, cfg.Disk.Remove(path))
 	}
-	return file, cfg.Disk.Rename(path, filepath.Join(cfg.Dir, SealedFileName(file)))
+	return file, sum, cfg.Disk.Rename(path, filepath.Join(cfg.Dir, SealedFileName(file)))
 }
 
 func sealedFileOf(s block.Summary) wire.SealedFile {

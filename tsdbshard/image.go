@@ -1,6 +1,10 @@
 package tsdbshard
 
-import "github.com/quorate/quorate/tsdbshard/chunk"
+import (
+	"slices"
+
+	"github.com/quorate/quorate/tsdbshard/chunk"
+)
 
 // image is a row at one moment. What it refers to never changes.
 type image struct {
@@ -73,31 +77,35 @@ func (m *memcache) hasAny(ref uint32) bool {
 // before the out-of-order runs. For if both have a sample of one timestamp, the
 // in-order one was applied first: once the other had been, the series' newest
 // sample was past that timestamp, and it never goes back.
-func (img *image) appendParts(dst []part, blocks [][]byte) ([]part, error) {
-	dst = appendChain(dst, blocks, img.row.last)
+func (img *image) appendParts(g *gatherer, dst []part, blocks [][]byte) ([]part, error) {
+	dst = appendChain(g, dst, blocks, img.row.last, true)
 	if img.row.rows > 0 {
 		p := part{tail: img.row.tailIn(blocks)}
 		p.Rows = int(p.tail.rows)
-		p.MinTime, p.MaxTime = p.tail.bounds()
-		dst = append(dst, p)
+		if p.MinTime, p.MaxTime = p.tail.bounds(); g.wants(p.MinTime, p.MaxTime) {
+			dst = append(dst, p)
+		}
 	}
 	x := img.extra
 	if x == nil {
 		return dst, nil
 	}
-	if x.open.Rows > 0 {
+	if x.open.Rows > 0 && g.wants(x.open.MinTime, x.open.MaxTime) {
 		dst = append(dst, part{Chunk: x.open})
 	}
-	dst = appendChain(dst, blocks, x.run)
-	if len(x.outOfOrder) == 0 {
+	dst = appendChain(g, dst, blocks, x.run, false)
+	wanted := slices.ContainsFunc(x.outOfOrder, func(s outOfOrderSample) bool { return g.wants(s.t, s.t) })
+	if !wanted {
 		return dst, nil
 	}
-	run, err := encodeOutOfOrder(x.outOfOrder)
+	run, err := encodeOutOfOrder(g.encoder(), x.outOfOrder)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range run {
-		dst = append(dst, part{Chunk: c})
+		if g.wants(c.MinTime, c.MaxTime) {
+			dst = append(dst, part{Chunk: c})
+		}
 	}
 	return dst, nil
 }

@@ -26,9 +26,12 @@ const (
 type indexReader struct {
 	tv *TenantView
 
-	// mu guards ahead: rows copied for a selection that is being walked.
-	mu    sync.Mutex
+	// mu guards what follows.
+	mu sync.Mutex
+	// ahead are rows copied for a selection that is being walked.
 	ahead map[uint32]image
+	// idle is the gatherer that Series used last, if no Series uses it.
+	idle *gatherer
 }
 
 var _ tsdb.IndexReader = (*indexReader)(nil)
@@ -357,7 +360,25 @@ func (r *indexReader) ShardedPostings(p index.Postings, shardIndex, shardCount u
 	return newRefList(refs)
 }
 
-// Series gives a series' labels and its samples as spans that do not overlap.
+// gatherer returns a gatherer of the tenant's time, for giveBack when done.
+func (r *indexReader) gatherer() *gatherer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g := r.idle; g != nil {
+		r.idle = nil
+		return g
+	}
+	return &gatherer{mint: r.tv.mint, maxt: r.tv.maxt}
+}
+
+func (r *indexReader) giveBack(g *gatherer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idle = g
+}
+
+// Series gives a series' labels and its samples as spans that do not overlap,
+// those that have something of the tenant's time.
 func (r *indexReader) Series(position storage.SeriesRef, builder *labels.ScratchBuilder, metas *[]chunks.Meta) error {
 	ref, err := r.ref(position)
 	if err != nil {
@@ -370,7 +391,9 @@ func (r *indexReader) Series(position storage.SeriesRef, builder *labels.Scratch
 		return nil
 	}
 	live := r.image(ref)
-	parts, err := v.appendParts(nil, ref, &live)
+	g := r.gatherer()
+	parts, err := v.appendParts(g, nil, ref, &live)
+	r.giveBack(g)
 	if err != nil {
 		return err
 	}

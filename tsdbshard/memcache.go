@@ -396,7 +396,7 @@ func (m *memcache) addOutOfOrder(ref uint32, s outOfOrderSample) error {
 	if len(x.outOfOrder) < outOfOrderRows {
 		return nil
 	}
-	run, err := encodeOutOfOrder(x.outOfOrder)
+	run, err := encodeOutOfOrder(&m.enc.chunk, x.outOfOrder)
 	if err != nil {
 		return err
 	}
@@ -417,7 +417,7 @@ func (m *memcache) addOutOfOrder(ref uint32, s outOfOrderSample) error {
 }
 
 // encodeOutOfOrder sorts staged samples and encodes them.
-func encodeOutOfOrder(staged []outOfOrderSample) ([]chunk.Chunk, error) {
+func encodeOutOfOrder(enc *chunk.Encoder, staged []outOfOrderSample) ([]chunk.Chunk, error) {
 	samples := make([]sample, len(staged))
 	for i, s := range staged {
 		samples[i] = sample{T: s.t, ST: s.st, V: s.v}
@@ -429,7 +429,7 @@ func encodeOutOfOrder(staged []outOfOrderSample) ([]chunk.Chunk, error) {
 		}
 	}
 	sort.Slice(samples, func(i, j int) bool { return samples[i].T < samples[j].T })
-	return chunk.AppendChunks(nil, samples)
+	return enc.AppendChunks(nil, samples)
 }
 
 // addExemplar keeps an exemplar unless it is there; see MaxExemplars.

@@ -40,9 +40,9 @@ func TestTailsGiveBackWhatWasAppended(t *testing.T) {
 			got, ok := img.newest(m.room.blocks)
 			require.True(t, ok)
 			require.Equal(t, newest, got)
-			parts, err := img.appendParts(nil, m.room.blocks)
+			parts, err := img.appendParts(gatherAll(), nil, m.room.blocks)
 			require.NoError(t, err)
-			samples, err := mergeParts(nil, parts)
+			samples, err := gatherAll().merge(nil, parts)
 			require.NoError(t, err)
 			requireSameBits(t, all, samples)
 			var iterated []sample
@@ -124,7 +124,7 @@ func TestRoomIsUsedAgain(t *testing.T) {
 	for range 2 * tailRows {
 		scrape()
 	}
-	require.Equal(t, m.room.drained, len(m.room.retired))
+	require.Len(t, m.room.retired, m.room.drained)
 }
 
 func TestRoomGivesOutWhatNoViewCanSee(t *testing.T) {
@@ -166,7 +166,7 @@ func TestSeriesOfAScrapeShareTheirTimes(t *testing.T) {
 	times := map[string]int{}
 	for ref := range newest {
 		img, _ := m.imageOf(uint32(ref))
-		parts, err := img.appendParts(nil, m.room.blocks)
+		parts, err := img.appendParts(gatherAll(), nil, m.room.blocks)
 		require.NoError(t, err)
 		require.Len(t, parts, 3)
 		for _, p := range parts[:2] {

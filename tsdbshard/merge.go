@@ -89,7 +89,7 @@ type deltaMerger struct {
 	src  *deltaSource
 	w    *block.DeltaWriter
 	rows []*fileRows // one for each of src.files
-	enc  chunk.Encoder
+	g    *gatherer
 	// Scratch space.
 	parts   []part
 	samples []sample
@@ -111,7 +111,7 @@ func (r *fileRows) advance() error {
 
 // writeDelta writes a block; making it durable is the caller's.
 func writeDelta(ctx context.Context, src *deltaSource, w io.Writer) (block.Summary, error) {
-	m := &deltaMerger{src: src, w: block.NewDeltaWriter(w, block.DeltaHeader{Set: src.set, Lo: src.lo, Hi: src.hi, FirstRef: src.firstRef})}
+	m := &deltaMerger{src: src, g: gatherAll(), w: block.NewDeltaWriter(w, block.DeltaHeader{Set: src.set, Lo: src.lo, Hi: src.hi, FirstRef: src.firstRef})}
 	for _, f := range src.files {
 		r := &fileRows{RowCursor: f.delta.Rows(), file: f}
 		if err := r.advance(); err != nil {
@@ -184,7 +184,7 @@ func (m *deltaMerger) row(ref uint32) error {
 		for _, c := range r.Chunks() {
 			m.parts = append(m.parts, part{Chunk: c})
 		}
-		if m.parts, err = maskParts(m.parts, from, masks.intervals()); err != nil {
+		if m.parts, err = m.g.mask(m.parts, from, masks.intervals()); err != nil {
 			return err
 		}
 		if err := r.advance(); err != nil {
@@ -196,7 +196,7 @@ func (m *deltaMerger) row(ref uint32) error {
 		if s, ok := c.newestOf(ref); ok && len(gone.after(c.hi)) == 0 {
 			newest = s
 		}
-		if m.parts, err = c.appendParts(m.parts, ref, gone); err != nil {
+		if m.parts, err = c.appendParts(m.g, m.parts, ref, gone); err != nil {
 			return err
 		}
 	}
@@ -220,27 +220,27 @@ func (m *deltaMerger) encode(masked bool) error {
 	m.chunks = m.chunks[:0]
 	var err error
 	if masked || overlapping(m.parts) {
-		if m.samples, err = mergeParts(m.samples, m.parts); err != nil {
+		if m.samples, err = m.g.merge(m.samples, m.parts); err != nil {
 			return err
 		}
-		m.chunks, err = m.enc.AppendChunks(m.chunks, m.samples)
+		m.chunks, err = m.g.encoder().AppendChunks(m.chunks, m.samples)
 		return err
 	}
 	m.samples = m.samples[:0]
 	for i := range m.parts {
 		p := &m.parts[i]
 		if p.Rows < keepRows {
-			if m.samples, err = p.decode(m.samples); err != nil {
+			if m.samples, err = m.g.decode(m.samples, p); err != nil {
 				return err
 			}
 			continue
 		}
-		if m.chunks, err = m.enc.AppendChunks(m.chunks, m.samples); err != nil {
+		if m.chunks, err = m.g.encoder().AppendChunks(m.chunks, m.samples); err != nil {
 			return err
 		}
 		m.samples, m.chunks = m.samples[:0], append(m.chunks, p.Chunk)
 	}
-	m.chunks, err = m.enc.AppendChunks(m.chunks, m.samples)
+	m.chunks, err = m.g.encoder().AppendChunks(m.chunks, m.samples)
 	return err
 }
 

@@ -266,6 +266,13 @@ func (m *machine) closeViews() {
 // Check compares the shard with the model after each step.
 func (m *machine) Check(*rapid.T) {
 	require.Equal(m.t, m.model.dump(testTenants...), m.rig.dumpNow(testTenants...))
+	v := m.rig.view()
+	defer v.Close()
+	mint := m.time()
+	maxt := mint + rapid.Int64Range(0, 30).Draw(m.t, "range")
+	for _, id := range testTenants {
+		require.Equal(m.t, describeRange(m.t, v.Tenant(id), mint, maxt), describeRange(m.t, v.TenantIn(id, mint, maxt), mint, maxt), "from %d to %d", mint, maxt)
+	}
 }
 
 // TestShardEqualsModel runs random histories of writes, flushes that succeed,

@@ -19,17 +19,6 @@ type part struct {
 	tail tail
 }
 
-// decode appends the part's samples to dst.
-func (p *part) decode(dst []sample) ([]sample, error) {
-	if p.tail.rows == 0 {
-		return p.AppendTo(dst)
-	}
-	for r := p.tail.read(); r.next(); {
-		dst = append(dst, r.sample())
-	}
-	return dst, nil
-}
-
 func (p *part) iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	if p.tail.rows == 0 {
 		return p.Iterator(it)
@@ -87,31 +76,6 @@ func groupParts(parts []part) [][]part {
 	return groups
 }
 
-// mergeParts decodes parts that are in log order and merges them: ascending in
-// time, and for each timestamp the sample of the first part that has it.
-func mergeParts(dst []sample, parts []part) ([]sample, error) {
-	dst = dst[:0]
-	var err error
-	for i := range parts {
-		if dst, err = parts[i].decode(dst); err != nil {
-			return nil, err
-		}
-	}
-	if overlapping(parts) {
-		slices.SortStableFunc(dst, func(a, b sample) int {
-			switch {
-			case a.T < b.T:
-				return -1
-			case a.T > b.T:
-				return 1
-			}
-			return 0
-		})
-		dst = slices.CompactFunc(dst, func(a, b sample) bool { return a.T == b.T })
-	}
-	return dst, nil
-}
-
 // span is one group of overlapping parts (mostly one part) as what a querier
 // iterates over. It stands in a chunks.Meta in place of a chunk; of that
 // interface only Iterator is used, by chunkReader.
@@ -125,17 +89,19 @@ func (s *span) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	if len(s.parts) == 1 {
 		return s.parts[0].iterator(it)
 	}
-	samples, err := mergeParts(nil, s.parts)
-	if err != nil {
-		return failedIterator{err: err}
+	chain, ok := it.(*chainIterator)
+	if !ok {
+		chain = &chainIterator{g: gatherAll()}
+	}
+	chain.Iterator, chain.chunks, chain.err = chunkenc.NewNopIterator(), chain.chunks[:0], nil
+	if chain.samples, chain.err = chain.g.merge(chain.samples, s.parts); chain.err != nil {
+		return chain
 	}
 	// Encoding the merged samples again leaves it to the codec to say which
 	// histograms are known not to be counter resets.
-	chunks, err := chunk.AppendChunks(nil, samples)
-	if err != nil {
-		return failedIterator{err: err}
-	}
-	return &chainIterator{chunks: chunks, Iterator: chunkenc.NewNopIterator()}
+	chain.chunks, chain.err = chain.g.encoder().AppendChunks(chain.chunks, chain.samples)
+	chain.left = chain.chunks
+	return chain
 }
 
 // tailIterator walks floats that wait.
@@ -183,8 +149,13 @@ func (*tailIterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histog
 type chainIterator struct {
 	chunkenc.Iterator // of the current chunk
 
-	chunks []chunk.Chunk
-	err    error
+	left []chunk.Chunk // after the current one
+	err  error
+
+	// Scratch space.
+	g       *gatherer
+	samples []sample
+	chunks  []chunk.Chunk
 }
 
 // Next moves to the next sample, of this chunk or the next.
@@ -193,11 +164,11 @@ func (it *chainIterator) Next() chunkenc.ValueType {
 		if vt := it.Iterator.Next(); vt != chunkenc.ValNone {
 			return vt
 		}
-		if it.err = it.Iterator.Err(); it.err != nil || len(it.chunks) == 0 {
+		if it.err = it.Iterator.Err(); it.err != nil || len(it.left) == 0 {
 			break
 		}
 		// Not used again: histograms that the iterator gave out may alias it.
-		it.Iterator, it.chunks = it.chunks[0].Iterator(nil), it.chunks[1:]
+		it.Iterator, it.left = it.left[0].Iterator(nil), it.left[1:]
 	}
 	return chunkenc.ValNone
 }
@@ -217,19 +188,3 @@ func (it *chainIterator) Seek(t int64) chunkenc.ValueType { //nolint:govet // ch
 
 // Err returns the first error met.
 func (it *chainIterator) Err() error { return it.err }
-
-// failedIterator is empty for a reason.
-type failedIterator struct {
-	chunkenc.Iterator
-
-	err error
-}
-
-// Next returns that there is no sample.
-func (failedIterator) Next() chunkenc.ValueType { return chunkenc.ValNone }
-
-// Seek returns that there is no sample.
-func (failedIterator) Seek(int64) chunkenc.ValueType { return chunkenc.ValNone } //nolint:govet // chunkenc.Iterator, not io.Seeker
-
-// Err returns the reason.
-func (f failedIterator) Err() error { return f.err }

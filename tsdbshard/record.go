@@ -105,13 +105,18 @@ func (m *memcache) putTimes(c *chunk.Chunk) slabPos {
 	return at
 }
 
-// appendChain appends the chunks of a chain, oldest first.
-func appendChain(dst []part, blocks [][]byte, last slabPos) []part {
+// appendChain appends the chunks of a chain that a gatherer wants, oldest
+// first. Those of an ordered chain follow each other in time.
+func appendChain(g *gatherer, dst []part, blocks [][]byte, last slabPos, ordered bool) []part {
 	from := len(dst)
 	for last != 0 {
 		var p part
 		p.Chunk, last = readRecord(blocks, last)
-		dst = append(dst, p)
+		if g.wants(p.MinTime, p.MaxTime) {
+			dst = append(dst, p)
+		} else if ordered && p.MaxTime < g.mint {
+			break
+		}
 	}
 	slices.Reverse(dst[from:])
 	return dst

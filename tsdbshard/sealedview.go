@@ -29,7 +29,16 @@ type SealedView struct {
 
 // Tenant returns what the view shows of one tenant; an unknown tenant is empty.
 func (v *SealedView) Tenant(id quorate.TenantID) TenantReader {
-	t := v.block.Tenant(id)
+	return v.masked(v.block.Tenant(id), id)
+}
+
+// TenantIn is Tenant for who wants the samples of [mint, maxt] alone, ms, both
+// inclusive; see View.TenantIn.
+func (v *SealedView) TenantIn(id quorate.TenantID, mint, maxt int64) TenantReader {
+	return v.masked(v.block.TenantIn(id, mint, maxt), id)
+}
+
+func (v *SealedView) masked(t *block.CanonicalTenant, id quorate.TenantID) TenantReader {
 	mask := v.masks.of(id)
 	if mask == nil {
 		return t

@@ -51,17 +51,17 @@ type frozenCache struct {
 
 // appendParts appends the samples that the memcache has of a series, without
 // those that the tombstones, all of that series, delete.
-func (c *frozenCache) appendParts(dst []part, ref uint32, gone tombstoneList) ([]part, error) {
+func (c *frozenCache) appendParts(g *gatherer, dst []part, ref uint32, gone tombstoneList) ([]part, error) {
 	img, ok := c.imageOf(ref)
 	if !ok {
 		return dst, nil
 	}
 	from := len(dst)
-	dst, err := img.appendParts(dst, c.room.blocks)
+	dst, err := img.appendParts(g, dst, c.room.blocks)
 	if err != nil {
 		return nil, err
 	}
-	return maskParts(dst, from, gone.after(c.hi).intervals())
+	return g.mask(dst, from, gone.after(c.hi).intervals())
 }
 
 // appendExemplars appends the exemplars that the memcache has of a series,

@@ -43,6 +43,8 @@ type TenantView struct {
 	id     quorate.TenantID
 	tenant *tenant // nil if the tenant never wrote here
 	info   tenantInfo
+	// mint and maxt are the time that is wanted; see View.TenantIn.
+	mint, maxt int64
 }
 
 var _ TenantReader = (*TenantView)(nil)

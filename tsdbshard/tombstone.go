@@ -5,8 +5,6 @@ import (
 	"sort"
 
 	"github.com/prometheus/prometheus/tsdb/tombstones"
-
-	"github.com/quorate/quorate/tsdbshard/chunk"
 )
 
 // tombstone is one delete entry as a shard keeps it until no piece is left
@@ -114,39 +112,4 @@ func (l tombstoneList) keepExemplars(list []exemplarRow) []exemplarRow {
 func deletes(in tombstones.Intervals, t int64) bool {
 	i := sort.Search(len(in), func(i int) bool { return in[i].Maxt >= t })
 	return i < len(in) && in[i].Mint <= t
-}
-
-// maskParts leaves out what was deleted of parts[from:]. What remains of a part
-// that was deleted from is encoded anew, so that readers need to know nothing
-// of deletes and the codec says anew which histograms follow which.
-func maskParts(parts []part, from int, gone tombstones.Intervals) ([]part, error) {
-	if len(gone) == 0 {
-		return parts, nil
-	}
-	touched := slices.Clone(parts[from:])
-	parts = parts[:from]
-	for i := range touched {
-		p := &touched[i]
-		at := sort.Search(len(gone), func(i int) bool { return gone[i].Maxt >= p.MinTime })
-		switch {
-		case at == len(gone) || gone[at].Mint > p.MaxTime:
-			parts = append(parts, *p)
-			continue
-		case gone[at].Mint <= p.MinTime && gone[at].Maxt >= p.MaxTime:
-			continue
-		}
-		samples, err := p.decode(nil)
-		if err != nil {
-			return nil, err
-		}
-		samples = slices.DeleteFunc(samples, func(s sample) bool { return deletes(gone, s.T) })
-		chunks, err := chunk.AppendChunks(nil, samples)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range chunks {
-			parts = append(parts, part{Chunk: c})
-		}
-	}
-	return parts, nil
 }

@@ -2,6 +2,7 @@ package tsdbshard
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/quorate/quorate"
@@ -99,10 +100,20 @@ func (v *View) Bounds() quorate.Bounds { return v.bounds }
 // here is empty.
 func (v *View) Tenant(id quorate.TenantID) TenantReader { return v.tenant(id) }
 
+// TenantIn is Tenant for who wants the samples of [mint, maxt] alone, ms, both
+// inclusive: what lies outside is mostly neither read nor decoded. What is
+// nevertheless given of it may lack samples, and queriers of that range leave it
+// out. Series, labels, exemplars, metadata and statistics are those of Tenant.
+func (v *View) TenantIn(id quorate.TenantID, mint, maxt int64) TenantReader {
+	tv := v.tenant(id)
+	tv.mint, tv.maxt = mint, maxt
+	return tv
+}
+
 func (v *View) tenant(id quorate.TenantID) *TenantView {
 	v.shard.mu.RLock()
 	defer v.shard.mu.RUnlock()
-	tv := &TenantView{view: v, id: id, tenant: v.st.table.byID[id], info: emptyTenantInfo()}
+	tv := &TenantView{view: v, id: id, tenant: v.st.table.byID[id], info: emptyTenantInfo(), mint: math.MinInt64, maxt: math.MaxInt64}
 	if tv.tenant == nil {
 		return tv
 	}
@@ -124,22 +135,22 @@ func (v *View) liveImages(dst []image, refs []uint32) []image {
 	return dst
 }
 
-// appendParts appends the samples of a series in log order: files, frozen
-// memcaches, and the live one by its image.
-func (v *View) appendParts(dst []part, ref uint32, live *image) ([]part, error) {
+// appendParts appends what a gatherer wants of a series in log order: files,
+// frozen memcaches, and the live one by its image.
+func (v *View) appendParts(g *gatherer, dst []part, ref uint32, live *image) ([]part, error) {
 	gone := v.tombstones.of(ref)
 	var err error
 	for _, f := range v.files {
-		if dst, err = f.appendParts(dst, ref, gone); err != nil {
+		if dst, err = f.appendParts(g, dst, ref, gone); err != nil {
 			return nil, err
 		}
 	}
 	for i := range v.frozen {
-		if dst, err = v.frozen[i].appendParts(dst, ref, gone); err != nil {
+		if dst, err = v.frozen[i].appendParts(g, dst, ref, gone); err != nil {
 			return nil, err
 		}
 	}
-	return live.appendParts(dst, v.liveChunks)
+	return live.appendParts(g, dst, v.liveChunks)
 }
 
 // exemplars returns the exemplars of a series in ascending order.

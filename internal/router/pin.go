@@ -34,6 +34,14 @@ type pinnedShard struct {
 	oldest        int64
 }
 
+// readersIn is readers for a query of no more than the closed range [mint, maxt].
+func (p *pinnedShard) readersIn(tenant quorate.TenantID, mint, maxt int64) []tsdbshard.TenantReader {
+	if p.overlay == nil {
+		return []tsdbshard.TenantReader{p.base.TenantIn(tenant, mint, maxt)}
+	}
+	return []tsdbshard.TenantReader{p.base.TenantIn(tenant, mint, maxt), p.overlay.TenantIn(tenant, mint, maxt)}
+}
+
 // readers returns what the layers of a shard show of a tenant, base first.
 func (p *pinnedShard) readers(tenant quorate.TenantID) []tsdbshard.TenantReader {
 	if p.overlay == nil {

@@ -72,7 +72,7 @@ func closeAll[C interface{ Close() error }](opened []C) error {
 // querier opens a querier over the layers of a shard.
 func (p *pinnedShard) querier(tenant quorate.TenantID, mint, maxt int64) (storage.Querier, error) {
 	var opened []storage.Querier
-	for _, reader := range p.readers(tenant) {
+	for _, reader := range p.readersIn(tenant, mint, maxt) {
 		q, err := newMaskedQuerier(reader, mint, maxt, p.oldest)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(opened))

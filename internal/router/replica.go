@@ -35,6 +35,9 @@ type View interface {
 	// Tenant returns what the view shows of one tenant; a tenant that never
 	// wrote to the set is empty.
 	Tenant(id quorate.TenantID) tsdbshard.TenantReader
+	// TenantIn is Tenant for a reader that asks for no sample outside the
+	// closed range [mint, maxt] (ms), which may not be there.
+	TenantIn(id quorate.TenantID, mint, maxt int64) tsdbshard.TenantReader
 	// Close lets go of the state. A second Close does nothing.
 	Close()
 }

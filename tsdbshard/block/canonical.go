@@ -2,6 +2,7 @@ package block
 
 import (
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/metadata"
@@ -63,11 +64,17 @@ func (f *file) readerCache() *Cache {
 
 // Tenant returns what the block has of a tenant; an unknown tenant is empty.
 func (c *Canonical) Tenant(id quorate.TenantID) *CanonicalTenant {
+	return c.TenantIn(id, math.MinInt64, math.MaxInt64)
+}
+
+// TenantIn is Tenant, but its index names only chunks that share an instant
+// with [mint, maxt], ms, both inclusive.
+func (c *Canonical) TenantIn(id quorate.TenantID, mint, maxt int64) *CanonicalTenant {
 	e, ok := c.dir.tenants.find(id)
 	if !ok {
 		e = emptyTenant(id)
 	}
-	return &CanonicalTenant{f: c.file, entry: e, cache: c.readerCache()}
+	return &CanonicalTenant{f: c.file, entry: e, cache: c.readerCache(), mint: mint, maxt: maxt}
 }
 
 // CanonicalTenant is one tenant's part of a canonical block. It satisfies
@@ -77,6 +84,8 @@ type CanonicalTenant struct {
 	f     *file
 	entry tenantEntry
 	cache *Cache
+	// mint and maxt, both inclusive, are the time that chunks are named of.
+	mint, maxt int64
 
 	mu    sync.Mutex
 	known bool // names were read

@@ -2,6 +2,7 @@ package block
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -21,9 +22,34 @@ func chunkRef(number uint32, place int) chunks.ChunkRef {
 type chunkReader struct {
 	t *CanonicalTenant
 
-	// mu guards the walk: chunks are mostly asked for in their order.
-	mu   sync.Mutex
-	walk chunkWalk
+	// mu guards the walks, the one used last first.
+	mu    sync.Mutex
+	walks [keptWalks]chunkWalk
+}
+
+// keptWalks is of how many series a reader remembers where it is. Chunks are
+// mostly asked for in their order, series after series; who reads a few series
+// side by side would else have each walked from its first chunk every time.
+const keptWalks = 4
+
+// walkTo returns a walk of a series that has not passed a chunk, first of walks.
+func (r *chunkReader) walkTo(number uint32, place int) (*chunkWalk, error) {
+	at := slices.IndexFunc(r.walks[:], func(w chunkWalk) bool { return w.f != nil && w.number == number })
+	if at < 0 {
+		at = keptWalks - 1
+	}
+	w := r.walks[at]
+	copy(r.walks[1:at+1], r.walks[:at])
+	if w.f == nil || w.number != number || w.next > place {
+		runs, err := r.t.shapesOf(w.runs[:0], number)
+		if err != nil {
+			r.walks[0] = chunkWalk{}
+			return nil, err
+		}
+		w = newChunkWalk(r.t.f, r.t.cache, r.t.cache, number, runs)
+	}
+	r.walks[0] = w
+	return &r.walks[0], nil
 }
 
 // ChunkOrIterable returns a chunk as an iterable.
@@ -34,13 +60,9 @@ func (r *chunkReader) ChunkOrIterable(meta chunks.Meta) (chunkenc.Chunk, chunken
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	w := &r.walk
-	if w.f == nil || w.number != number || w.next > place {
-		runs, err := r.t.shapesOf(w.runs[:0], number)
-		if err != nil {
-			return nil, nil, err
-		}
-		*w = newChunkWalk(r.t.f, r.t.cache, r.t.cache, number, runs)
+	w, err := r.walkTo(number, place)
+	if err != nil {
+		return nil, nil, err
 	}
 	for {
 		c, ok, err := w.chunk()

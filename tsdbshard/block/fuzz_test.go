@@ -117,6 +117,17 @@ func fuzzSamples(t *testing.T, body []byte) {
 	if err != nil {
 		return
 	}
+	of := func(k kind) *file {
+		o := &file{dir: &directory{header: header{kind: k}}}
+		o.dir.sections[pageSamples].pages = []pageEntry{{first: p.first, rows: p.samplesParts.rows}}
+		return o
+	}
+	inDelta, inCanonical := of(kindDelta).checkSamples(0, &p.samplesParts), of(kindCanonical).checkSamples(0, &p.samplesParts)
+	refuses(t, inDelta)
+	refuses(t, inCanonical)
+	if (inDelta == nil) == (inCanonical == nil) {
+		t.Fatalf("a page with %d shapes is taken in both kinds of blocks or in none: %v", len(p.shapes), inDelta)
+	}
 	for i, row := range p.rows {
 		w, n := p.walkRow(i)
 		for range n {
@@ -125,11 +136,15 @@ func fuzzSamples(t *testing.T, body []byte) {
 		if w.bad {
 			t.Fatalf("row %d is bad in a page that was taken for good", i)
 		}
-		if len(p.shapes) == 0 {
-			continue
-		}
 		whole := p.appendChunks(nil, i, -1<<63, 1<<63-1)
 		found, err := p.appendFound(nil, row.number, -1<<63, 1<<63-1)
+		refuses(t, err)
+		if inDelta != nil {
+			if len(whole)+len(found) > 0 || err == nil {
+				t.Fatalf("row %d has chunks without shapes", i)
+			}
+			continue
+		}
 		if err != nil || len(found) != n || len(whole) != n {
 			t.Fatalf("row %d has %d chunks, %d by walking, %d by its head: %v", i, len(whole), len(found), n, err)
 		}

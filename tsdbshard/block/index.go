@@ -294,7 +294,7 @@ func (r *indexReader) valueLocked(name int, number uint32) (string, error) {
 	return p.value(int(number - p.first)), nil
 }
 
-// Series gives a series' labels and where its chunks are.
+// Series gives a series' labels and where its chunks of the tenant's time are.
 func (r *indexReader) Series(ref storage.SeriesRef, builder *labels.ScratchBuilder, metas *[]chunks.Meta) error {
 	number, err := r.t.number(uint64(ref))
 	if err != nil {
@@ -322,7 +322,9 @@ func (r *indexReader) Series(ref storage.SeriesRef, builder *labels.ScratchBuild
 		if err != nil {
 			return err
 		}
-		*metas = append(*metas, chunks.Meta{Ref: chunkRef(number, i), MinTime: s.mint, MaxTime: s.maxt})
+		if s.mint <= r.t.maxt && s.maxt >= r.t.mint {
+			*metas = append(*metas, chunks.Meta{Ref: chunkRef(number, i), MinTime: s.mint, MaxTime: s.maxt})
+		}
 	}
 	return nil
 }

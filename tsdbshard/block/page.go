@@ -119,9 +119,10 @@ func decompress(body []byte) ([]byte, error) {
 	if err := h.Decode(c.B); c.Bad || err != nil || n > maxBodyBytes || !h.HasFCS || h.FrameContentSize != n {
 		return nil, fmt.Errorf("%w: bad length of a compressed page", ErrDamaged)
 	}
-	// Labels compress well, yet not without end: a length beyond that is not
-	// allocated before the bytes are there.
-	raw, err := zstd.DecodeTo(make([]byte, 0, min(n, 64*uint64(len(body))+1<<10)), c.B)
+	if most, one := frameBound(c.B, &h); !one || n > most {
+		return nil, fmt.Errorf("%w: not one frame of %d bytes", ErrDamaged, n)
+	}
+	raw, err := zstd.DecodeTo(make([]byte, 0, n), c.B)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -129,4 +130,45 @@ func decompress(body []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes decompressed, want %d", ErrDamaged, len(raw), n)
 	}
 	return raw, nil
+}
+
+// frameBound tells whether bytes are one zstd frame with nothing after it, and
+// how many bytes its blocks can give at most. The decoder goes on to whatever
+// frames follow, each as large as it says itself; a page is one, and so never
+// takes more memory than its length before compression.
+func frameBound(b []byte, h *zstd.Header) (most uint64, one bool) {
+	const (
+		headBytes    = 3
+		mostOfBlock  = 128 << 10
+		typeRaw      = 0
+		typeRLE      = 1 // one byte, repeated
+		typeReserved = 3
+	)
+	tail := 0
+	if h.HasCheckSum {
+		tail = 4
+	}
+	b = b[h.HeaderSize:]
+	for len(b) >= headBytes {
+		head := uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16
+		last, kind, size := head&1 != 0, head>>1&3, int(head>>3)
+		b = b[headBytes:]
+		stored, gives := size, mostOfBlock
+		switch kind {
+		case typeRaw:
+			gives = size
+		case typeRLE:
+			stored, gives = 1, size
+		case typeReserved:
+			return 0, false
+		}
+		if stored > len(b) || gives > mostOfBlock {
+			return 0, false
+		}
+		b, most = b[stored:], most+uint64(gives)
+		if last {
+			return most, len(b) == tail
+		}
+	}
+	return 0, false
 }

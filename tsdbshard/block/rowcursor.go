@@ -20,6 +20,8 @@ type RowCursor struct {
 
 	newestPages newestPages
 	samples     samplesCursor
+	// meet, if set, is called with each chunk and the page that it lies in.
+	meet func(page int, c *chunk.Chunk)
 }
 
 // Rows returns a cursor before the first row.
@@ -58,7 +60,11 @@ func (r *RowCursor) Next() bool {
 		r.fail(r.newestPages.next())
 	}
 	for r.samples.ok && r.samples.number() == ref {
+		from := len(r.chunks)
 		r.chunks = r.samples.p.appendChunks(r.chunks, r.samples.row, math.MinInt64, math.MaxInt64)
+		for i := from; r.meet != nil && i < len(r.chunks); i++ {
+			r.meet(r.samples.page, &r.chunks[i])
+		}
 		r.fail(r.samples.next())
 	}
 	return r.err == nil

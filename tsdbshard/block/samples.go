@@ -294,7 +294,7 @@ func (p *samplesPage) appendChunks(dst []chunk.Chunk, row int, mint, maxt int64)
 func (p *samplesParts) appendWalked(dst []chunk.Chunk, w *headWalk, n int, shapes []shape, mint, maxt int64) []chunk.Chunk {
 	for range n {
 		number, from, middle, to := w.chunk()
-		if w.bad {
+		if w.bad = w.bad || uint64(number) >= uint64(len(shapes)); w.bad {
 			break
 		}
 		if s := &shapes[number]; s.mint <= maxt && s.maxt >= mint {
@@ -322,10 +322,14 @@ func (f *file) samplesPage(c *Cache, i int) (*samplesPage, error) {
 	return p, err
 }
 
-// checkSamples checks a samples page against the directory.
+// checkSamples checks a samples page against the directory, and that it has
+// shapes of its own if and only if it is of a delta block.
 func (f *file) checkSamples(i int, p *samplesParts) error {
 	if e := &f.dir.sections[pageSamples].pages[i]; p.first != e.first || p.rows != e.rows {
 		return f.at(pageSamples, i, fmt.Errorf("%w: %d rows from %d on, the directory says %d from %d on", ErrDamaged, p.rows, p.first, e.rows, e.first))
+	}
+	if kind := f.dir.header.kind; (p.shapes > 0) != (kind == kindDelta) {
+		return f.at(pageSamples, i, fmt.Errorf("%w: %d shapes in a page of a %v block", ErrDamaged, p.shapes, kind))
 	}
 	return nil
 }

@@ -20,6 +20,9 @@ type SeriesCursor struct {
 	index   *indexReader
 	number  uint32 // of the next series
 	err     error
+	// meet, if set, is called with each chunk and the samples page that it
+	// lies in.
+	meet func(page int, c *chunk.Chunk)
 
 	tenant    quorate.TenantID
 	labels    []byte
@@ -103,6 +106,9 @@ func (s *SeriesCursor) read() error {
 			break
 		}
 		s.chunks = append(s.chunks, c)
+		if s.meet != nil {
+			s.meet(walk.page-1, &c)
+		}
 	}
 	s.exemplars, err = s.f.appendExemplars(s.exemplars[:0], s.cache, s.number)
 	return err

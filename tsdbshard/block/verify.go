@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/quorate/quorate"
@@ -55,7 +56,18 @@ type verifier struct {
 	found   Summary
 	tenants map[quorate.TenantID]struct{}
 	steps   int
+	times   []quorate.TimeRange // of the chunks met in each samples page, end inclusive
+	decoder chunk.Decoder
 	samples []chunk.Sample // scratch
+}
+
+// meet is called with each chunk and the samples page that it lies in.
+func (v *verifier) meet(page int, c *chunk.Chunk) {
+	for len(v.times) <= page {
+		v.times = append(v.times, quorate.TimeRange{Start: math.MaxInt64, End: math.MinInt64})
+	}
+	t := &v.times[page]
+	t.Start, t.End = min(t.Start, c.MinTime), max(t.End, c.MaxTime)
 }
 
 // step looks at the context now and then.
@@ -121,7 +133,7 @@ func (v *verifier) chunks(chunks []chunk.Chunk, within quorate.TimeRange) (err e
 	}
 	for i := range chunks {
 		c := &chunks[i]
-		if v.samples, err = c.AppendTo(v.samples[:0]); err != nil {
+		if v.samples, err = v.decoder.AppendTo(v.samples[:0], c); err != nil {
 			return fmt.Errorf("%w: chunk %d: %w", ErrDamaged, i, err)
 		}
 		s := v.samples
@@ -213,12 +225,16 @@ func (v *verifier) metadata() error {
 	return nil
 }
 
-// samplesTimes checks the times that the directory has of a samples page.
+// samplesTimes checks that the times that the directory has of samples pages
+// are those of their chunks: a reader passes over pages by them.
 func (v *verifier) samplesTimes() error {
 	s := &v.f.dir.sections[pageSamples]
 	for i := range s.pages {
-		if e := &s.pages[i]; e.mint < v.found.MinTime || e.maxt > v.found.MaxTime {
-			return v.f.at(pageSamples, i, fmt.Errorf("%w: samples from %d to %d, those of the block are from %d to %d", ErrDamaged, e.mint, e.maxt, v.found.MinTime, v.found.MaxTime))
+		if i == len(v.times) {
+			return v.f.at(pageSamples, i, fmt.Errorf("%w: no series leads to it", ErrDamaged))
+		}
+		if e, t := &s.pages[i], &v.times[i]; e.mint != t.Start || e.maxt != t.End {
+			return v.f.at(pageSamples, i, fmt.Errorf("%w: samples from %d to %d, the directory says from %d to %d", ErrDamaged, t.Start, t.End, e.mint, e.maxt))
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 func (v *verifier) canonical() error {
 	c := &Canonical{file: v.f}
 	t := &tenantVerifier{v: v, cursor: c.Series()}
+	t.cursor.meet = v.meet
 	for e := range v.f.dir.tenants.all {
 		if err := t.tenant(e); err != nil {
 			return fmt.Errorf("tenant %v: %w", e.id, err)

@@ -35,6 +35,7 @@ func (v *verifier) delta() error {
 
 func (v *verifier) deltaRows(d *Delta) error {
 	rows := d.Rows()
+	rows.meet = v.meet
 	for rows.Next() {
 		if err := v.step(); err != nil {
 			return err
