@@ -30,6 +30,9 @@ func ParseClusterID(s string) (ClusterID, error) {
 // String prints the id as 32 hexadecimal digits.
 func (id ClusterID) String() string { return hex.EncodeToString(id[:]) }
 
+// MarshalText prints the id as String does, in JSON and logs.
+func (id ClusterID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
 // IsZero tells whether no id was ever minted.
 func (id ClusterID) IsZero() bool { return id == ClusterID{} }
 
@@ -57,6 +60,9 @@ func ParseIncarnation(s string) (Incarnation, error) {
 // String prints the incarnation as 32 hexadecimal digits.
 func (inc Incarnation) String() string { return hex.EncodeToString(inc[:]) }
 
+// MarshalText prints the incarnation as String does, in JSON and logs.
+func (inc Incarnation) MarshalText() ([]byte, error) { return []byte(inc.String()), nil }
+
 func parseHex(dst []byte, s string) error {
 	if len(s) != hex.EncodedLen(len(dst)) {
 		return fmt.Errorf("want %d hexadecimal digits, got %d bytes", hex.EncodedLen(len(dst)), len(s))
@@ -74,6 +80,9 @@ type NodeID struct {
 
 // String prints name and incarnation, as "node1/0f3c…".
 func (id NodeID) String() string { return id.Name + "/" + id.Incarnation.String() }
+
+// MarshalText prints the id as String does, in JSON and logs.
+func (id NodeID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // The numbers below are minted by the metadata service, start at 1 and are
 // never used again, not even after what they named is gone (PROTOCOL 1).

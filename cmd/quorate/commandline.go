@@ -123,7 +123,7 @@ type serveCommand struct {
 	ConfigFile string  `name:"config.file" placeholder:"FILE" help:"YAML file with the settings."`
 	DataDir    *string `name:"data.dir" placeholder:"DIR" help:"Where everything is kept (default ./data)."`
 	HTTPListen *string `name:"http.listen" placeholder:"HOST:PORT" help:"Serve writes, queries, health and metrics here (default 127.0.0.1:9240)."`
-	Admin      *string `name:"admin.listen" placeholder:"HOST:PORT" help:"Serve profiles here, on loopback (default 127.0.0.1:9242)."`
+	Admin      *string `name:"admin.listen" placeholder:"HOST:PORT" help:"Serve profiles and administration here, on loopback (default 127.0.0.1:9242)."`
 	LogLevel   *string `name:"log.level" placeholder:"LEVEL" help:"Least severe messages logged: debug, info, warn or error (default info)."`
 	LogFormat  *string `name:"log.format" placeholder:"FORMAT" help:"Log as text or json (default text)."`
 }

@@ -130,7 +130,7 @@ func storageSettings(c *Config) []setting {
 			bytesValue{&c.Flush.MaxLogBytes, 64 * KiB, 64 * GiB}},
 		{"flush.max_age", "How old the oldest unflushed sample of a shard may get before the shard is flushed.",
 			durationValue{&c.Flush.MaxAge, time.Second, day}},
-		{"flush.shutdown_timeout", "How long a server that stops may take to flush what its next start would have to replay; 0s replays it.",
+		{"flush.shutdown_timeout", "How long a server that stops may take to flush the logs of 1 MiB and more that its next start would have to replay; 0s replays them.",
 			durationValue{&c.Flush.ShutdownTimeout, 0, hour}},
 		{"storage.page_cache_bytes", "How much memory the pages of blocks take that queries read most recently, over all shards. What else the system has free caches the files.",
 			bytesValue{&c.Storage.PageCacheBytes, MiB, 1024 * GiB}},

@@ -96,15 +96,19 @@ func exists(path string) (bool, error) {
 }
 
 // neededLocked tells whether a set that is to be dropped is the base of one
-// that is not open here on a file of its own, which has the base's samples.
-func (m *Manager) neededLocked(current *metasvc.Map, base *metasvc.ReplicaSet) bool {
+// that is not open here on a file of its own, which has the base's samples. It
+// is awaited when such a one has tried to get its file and could not, or runs on
+// its log: one that is merely not open yet, as at a start, mostly finds its file,
+// and the base may be in the trash by then.
+func (m *Manager) neededLocked(current *metasvc.Map, base *metasvc.ReplicaSet) (needed, awaited bool) {
 	for set := range current.SetsOn(m.cfg.Node) {
 		if set.Base != base.ID || set.State == metasvc.ReplicaSetDropping {
 			continue
 		}
 		if r := m.replicas[set.ID]; r == nil || r.sealed == nil {
-			return true
+			needed = true
+			awaited = awaited || r != nil && (r.group != nil || !r.again.IsZero())
 		}
 	}
-	return false
+	return needed, awaited
 }

@@ -6,15 +6,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/metasvc"
 )
 
 // retire has the bucket dropped, as the metadata's controller does when it is
-// past retention.
+// past retention: then time has gone on to a bucket that was planned ahead,
+// here on another node.
 func (r *rig) retire(t *testing.T) {
 	t.Helper()
 	bucket := r.bucket()
 	past := r.now.at.Add(metasvc.DefaultPolicy().Retention + time.Hour).UnixMilli()
+	other := quorate.NodeID{Name: "n2", Incarnation: quorate.NewIncarnation()}
+	r.do(t, metasvc.AdmitNode{Node: metasvc.NodeSpec{ID: other, Roles: metasvc.AllRoles}})
+	planned := r.do(t, metasvc.PlanBucket{
+		Policy: bucket.Policy, Range: quorate.TimeRange{Start: past, End: past + time.Hour.Milliseconds()},
+		HashVersion: wire.ShardHashVersion, Placement: [][]quorate.NodeID{{other}},
+	}).(metasvc.PlanBucketResult)
+	r.do(t, metasvc.ReportFormed{Set: planned.Sets[0], Replica: r.client.Map().Set(planned.Sets[0]).Members[0].Replica})
 	r.do(t, metasvc.BeginDrop{Bucket: bucket.ID, Term: term, Now: past})
 	r.do(t, metasvc.EffectDrop{Bucket: bucket.ID})
 }
@@ -90,15 +100,15 @@ func TestABaseIsKeptUntilWhatReplacedItIsOpen(t *testing.T) {
 	overlay := r.bucket().Overlays[0]
 	m.cfg.Node = r.node
 	base.ID = first.ID
-	if !m.neededLocked(r.client.Map(), base) {
+	if needed, _ := m.neededLocked(r.client.Map(), base); !needed {
 		t.Error("the base of an open overlay is not needed")
 	}
 	r.seal(t, overlay)
 	r.awaitSettled(t, overlay.ID)
-	if !m.neededLocked(r.client.Map(), base) {
+	if needed, _ := m.neededLocked(r.client.Map(), base); !needed {
 		t.Error("the base is not needed although nothing is open")
 	}
-	if r.manager.neededLocked(r.client.Map(), base) {
+	if needed, _ := r.manager.neededLocked(r.client.Map(), base); needed {
 		t.Error("the base is needed although its overlay is served from a file")
 	}
 }

@@ -298,6 +298,28 @@ func (m *Manager) Compact(ctx context.Context, set quorate.ReplicaSetID) error {
 	}
 	group, shard := r.group, r.shard
 	m.mu.Unlock()
+	return compact(ctx, shard, group)
+}
+
+// compactable is what Compact needs of a tsdbshard.Shard, rewriter what it needs
+// of a raftset.Group.
+type (
+	compactable interface{ RequestCompaction() }
+	rewriter    interface {
+		Flush(ctx context.Context) error
+		Rewrite(ctx context.Context) error
+	}
+)
+
+// compact asks for a compaction and returns when it is published. A flush that
+// froze the shard before the request does not carry it out, and would leave a
+// Rewrite that waited for it nothing new to publish. One flush runs at a time,
+// so once another has come through, every later one, whoever started it, froze
+// the shard after the request.
+func compact(ctx context.Context, shard compactable, group rewriter) error {
 	shard.RequestCompaction()
+	if err := group.Flush(ctx); err != nil {
+		return err
+	}
 	return group.Rewrite(ctx)
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -70,6 +71,7 @@ type rig struct {
 	now    *clockAt
 
 	// Of one life of the node.
+	metrics  *prometheus.Registry
 	host     *raftset.Host
 	open     *router.Replicas
 	router   *router.Router
@@ -150,10 +152,10 @@ func (r *rig) start(t *testing.T, at func(moment) error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.open = new(router.Replicas)
+	r.open, r.metrics = new(router.Replicas), prometheus.NewRegistry()
 	r.manager, err = New(Config{
 		DataDir: r.dir, Node: r.node, Host: r.host, Client: r.client, Replicas: r.open,
-		Trash: TrashLimits{Keep: time.Hour}, Now: r.now.now, Logger: logger, moment: at,
+		Trash: TrashLimits{Keep: time.Hour}, Now: r.now.now, Logger: logger, Registerer: r.metrics, moment: at,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -298,7 +300,7 @@ func sortedKeys(m map[int64]float64) (keys []int64) {
 
 func (r *rig) querier(t *testing.T) storage.Querier {
 	t.Helper()
-	q, err := r.router.Querier(t.Context(), r.tenant, math.MinInt64, math.MaxInt64)
+	q, err := r.router.Querier(t.Context(), r.tenant, math.MinInt64, r.now.at.Add(24*time.Hour).UnixMilli())
 	if err != nil {
 		t.Fatal(err)
 	}

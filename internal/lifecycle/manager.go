@@ -19,6 +19,9 @@ const (
 	// reconcileEvery is how often the replicas are compared with the map when
 	// nothing announces a change.
 	reconcileEvery = time.Second
+	// restEvery is how often sealed replicas let go of files that nobody has
+	// read since.
+	restEvery = time.Minute
 	// The pause before work that failed is tried again, doubling from first to
 	// most.
 	firstPause = time.Second
@@ -86,6 +89,7 @@ func (m *Manager) Run(ctx context.Context) {
 	parts.Go(func() { m.followMap(ctx) })
 	parts.Go(func() { m.flusher.run(ctx) })
 	parts.Go(func() { m.trash.run(ctx) })
+	parts.Go(func() { m.restNowAndThen(ctx) })
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -225,22 +229,32 @@ func (t *task) harmless() bool {
 // follows from the set's record and from what of it is open here.
 func (m *Manager) nextLocked(current *metasvc.Map, set *metasvc.ReplicaSet, r *replica) (task, bool) {
 	t := task{set: set, r: r, lane: m.openers}
-	switch {
-	case set.State == metasvc.ReplicaSetDropping:
-		if r.dropped || r.users > 0 || m.neededLocked(current, set) {
+	sealed := set.State == metasvc.ReplicaSetSealed
+	if set.State == metasvc.ReplicaSetDropping {
+		if r.dropped || r.users > 0 {
 			return t, false
 		}
-		t.what, t.run = workDrop, m.drop
-	case set.State == metasvc.ReplicaSetSealed && r.sealed != nil:
+		needed, awaited := m.neededLocked(current, set)
+		if !needed {
+			t.what, t.run = workDrop, m.drop
+			return t, true
+		}
+		if !awaited || set.Sealed == nil {
+			return t, false
+		}
+		sealed = true // until its overlay has a file of its own
+	}
+	switch {
+	case sealed && r.sealed != nil:
 		if !r.leftover {
 			return t, false
 		}
 		t.what, t.run = workClear, m.clear
 	case r.group != nil && hasFailed(r.group):
 		t.what, t.run = workReopen, m.handleFailure
-	case set.State == metasvc.ReplicaSetSealed && r.group != nil:
+	case sealed && r.group != nil:
 		t.what, t.run, t.lane = workSwap, m.swap, m.workers
-	case set.State == metasvc.ReplicaSetSealed:
+	case sealed:
 		t.what, t.run = workOpenSealed, m.openSealed
 	case r.group == nil:
 		if r.forGood {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -103,6 +104,39 @@ func (m *Manager) serveSealed(r *replica, sealed *tsdbshard.Sealed, leftover boo
 	r.group, r.shard, r.sealed = nil, nil, sealed
 	r.broken, r.forGood, r.leftover = nil, false, leftover
 	return group
+}
+
+// restNowAndThen has sealed replicas close what nobody reads, until the context
+// ends.
+func (m *Manager) restNowAndThen(ctx context.Context) {
+	tick := time.NewTicker(restEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			m.rest()
+		}
+	}
+}
+
+// rest closes the canonical files that were not read since the last rest, and
+// frees what was kept for them. The next query opens them again.
+func (m *Manager) rest() {
+	m.mu.Lock()
+	open := make(map[setID]*tsdbshard.Sealed, len(m.replicas))
+	for set, r := range m.replicas {
+		if r.sealed != nil {
+			open[set] = r.sealed
+		}
+	}
+	m.mu.Unlock()
+	for set, sealed := range open {
+		if err := sealed.Rest(); err != nil {
+			m.logger.Warn("closing an idle canonical file failed", "set", set, "err", err)
+		}
+	}
 }
 
 // markBroken notes why a replica is not open, and tells the router. When

@@ -83,7 +83,7 @@ func TestASealedSetIsServedFromItsFileAlsoAfterARestart(t *testing.T) {
 func TestASealThatIsCutShortAnywhereIsFinishedAfterARestart(t *testing.T) {
 	for _, at := range []moment{
 		momentSealed, momentChecksummed, momentBuilt, momentReported,
-		momentVerified, momentServed, momentStopped, momentCleared,
+		momentVerified, momentServed, momentStopped, momentLogGone, momentCleared,
 	} {
 		t.Run(strings.ReplaceAll(string(at), " ", "-"), func(t *testing.T) {
 			t.Parallel()

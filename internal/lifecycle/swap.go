@@ -19,6 +19,7 @@ const (
 	momentVerified moment = "the canonical file is verified"
 	momentServed   moment = "the sealed replica is served"
 	momentStopped  moment = "the open replica is stopped"
+	momentLogGone  moment = "the log is in the trash, the blocks are not"
 	momentCleared  moment = "the log and the blocks are in the trash"
 )
 
@@ -32,6 +33,11 @@ var errNoFile = errors.New("the canonical file is not here")
 // swap lets the canonical file take the place of log and blocks (PROTOCOL 14,
 // (e)): of a set that the map has as sealed, for a replica that runs on its log.
 func (m *Manager) swap(ctx context.Context, set *metasvc.ReplicaSet, r *replica) error {
+	select {
+	case <-r.group.Replayed():
+	default:
+		return errNotYet // the shard may not have its own seal again yet
+	}
 	if err := m.prepare(ctx, set, r); err != nil {
 		if errors.Is(err, errNoFile) {
 			// Its own samples are not those agreed on: better none than those.
@@ -245,7 +251,9 @@ func (m *Manager) besideFile(set *metasvc.ReplicaSet, r *replica) (names []strin
 }
 
 // clear moves what a sealed replica was before into the trash: its log, which
-// never runs again (PROTOCOL 3), and its own blocks.
+// never runs again (PROTOCOL 3), and then its own blocks. A log without blocks
+// would promise, to a start after a crash in between, a replica that it cannot
+// build any more; blocks without a log promise nothing.
 func (m *Manager) clear(_ context.Context, set *metasvc.ReplicaSet, r *replica) error {
 	names, err := m.besideFile(set, r)
 	if err != nil {
@@ -256,6 +264,12 @@ func (m *Manager) clear(_ context.Context, set *metasvc.ReplicaSet, r *replica) 
 		return err
 	}
 	dir := setDir(m.cfg.DataDir, r.set, r.id)
+	if err := m.cfg.Host.Remove(r.set, r.id, entry); err != nil {
+		return err
+	}
+	if err := m.cfg.moment(momentLogGone); err != nil {
+		return err
+	}
 	aside := filepath.Join(entry, trashedSets)
 	if err := durable.MkdirAll(aside); err != nil {
 		return err
@@ -266,9 +280,6 @@ func (m *Manager) clear(_ context.Context, set *metasvc.ReplicaSet, r *replica) 
 		}
 	}
 	if err := durable.SyncDir(dir); err != nil {
-		return err
-	}
-	if err := m.cfg.Host.Remove(r.set, r.id, entry); err != nil {
 		return err
 	}
 	m.mu.Lock()

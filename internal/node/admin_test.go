@@ -18,6 +18,7 @@ import (
 	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/lifecycle"
 	"github.com/quorate/quorate/internal/testwait"
+	"github.com/quorate/quorate/metasvc"
 )
 
 // movedClock is a wall clock that runs, and that tests set ahead.
@@ -155,6 +156,14 @@ func TestABucketsLifeByAdminRequests(t *testing.T) {
 	}
 
 	clock.move(s.Buckets.Retention + time.Hour)
+	// A jump of the clock drops nothing: time must have come to a bucket that was
+	// planned ahead.
+	next := clock.now().Truncate(time.Hour).Add(time.Hour)
+	testwait.For(t, "the next bucket to be open", func() bool {
+		b := n.meta.client.Map().Bucket(1, next.UnixMilli())
+		return b != nil && b.State == metasvc.BucketOpen
+	})
+	clock.move(time.Hour)
 	testwait.For(t, "the bucket to be dropped", func() bool {
 		for _, set := range n.listSets(t) {
 			if set.Start == first.Start {
