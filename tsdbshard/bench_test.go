@@ -203,6 +203,30 @@ func BenchmarkApplyNewSeries(b *testing.B) {
 	b.ReportMetric(float64(cpu.Nanoseconds())/float64(n), "cpu-ns/series")
 }
 
+// BenchmarkMemory reports what a series takes, without a flush, and how much of
+// that MemcacheBytes counts.
+func BenchmarkMemory(b *testing.B) {
+	for _, rounds := range []int{0, 1, 4, 16, 100, 240} {
+		b.Run(fmt.Sprintf("%d samples", rounds), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				defs := definitionEntries(benchSeries)
+				entries := scrapeEntries(benchSeries, rounds, uint64(2+len(defs)))
+				before := heapInUse()
+				s := benchShard(b, b.TempDir())
+				applyAll(b, s, defs)
+				applyAll(b, s, entries)
+				b.ReportMetric(float64(heapInUse()-before)/benchSeries, "B/series")
+				b.ReportMetric(float64(s.MemcacheBytes())/benchSeries, "counted-B/series")
+				require.NoError(b, s.Close())
+				runtime.KeepAlive(entries)
+				runtime.KeepAlive(defs)
+				b.StartTimer()
+			}
+		})
+	}
+}
+
 // BenchmarkFlushAndOpen writes a block of 20k series and 120 rounds and
 // opens a shard from it.
 func BenchmarkFlushAndOpen(b *testing.B) {

@@ -2,7 +2,6 @@ package tsdbshard
 
 import (
 	"encoding/binary"
-	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -121,9 +120,6 @@ func (c *catalog) compare(a, b uint32) int {
 		case i == j:
 			continue
 		}
-		if n, m := c.label(i).name, c.label(j).name; n != m {
-			return strings.Compare(c.names[n].text, c.names[m].text)
-		}
-		return strings.Compare(c.value(i), c.value(j))
+		return c.compareLabels(i, j)
 	}
 }

@@ -14,7 +14,6 @@ type image struct {
 
 type extraImage struct {
 	open       chunk.Chunk // no rows when there is none
-	newest     newestSample
 	outOfOrder []outOfOrderSample
 	run        slabPos
 	exemplars  []exemplarRow
@@ -36,7 +35,6 @@ func (x *rowExtra) image(copyOpen bool) *extraImage {
 		return img
 	}
 	img.open = x.open.Chunk()
-	img.newest = newestSample{time: x.open.MaxTime(), bits: x.newestBits, start: x.newestStart, kind: kindHistogram}
 	if copyOpen {
 		img.open = cloneChunk(img.open)
 	}
@@ -55,22 +53,6 @@ func (m *memcache) imageOf(ref uint32) (image, bool) {
 		img.extra = x.image(false)
 	}
 	return img, true
-}
-
-// newestOf returns the newest in-order sample that a frozen memcache has of a
-// series.
-func (m *memcache) newestOf(ref uint32) (newestSample, bool) {
-	img, ok := m.imageOf(ref)
-	if !ok {
-		return newestSample{}, false
-	}
-	return img.newest(m.room.blocks)
-}
-
-// hasAny tells whether the memcache has anything of a series.
-func (m *memcache) hasAny(ref uint32) bool {
-	row := m.rowIfAny(ref)
-	return row != nil && (row.rows > 0 || row.last != 0 || row.extra != 0)
 }
 
 // appendParts appends the image's samples in log order: the in-order ones
@@ -110,15 +92,26 @@ func (img *image) appendParts(g *gatherer, dst []part, blocks [][]byte) ([]part,
 	return dst, nil
 }
 
-// newest returns the newest in-order sample that the image has.
-func (img *image) newest(blocks [][]byte) (newestSample, bool) {
-	switch {
-	case img.row.rows > 0:
-		return img.row.tailIn(blocks).last(), true
-	case img.extra != nil && img.extra.open.Rows > 0:
-		return img.extra.newest, true
+// newestOf returns the newest in-order sample of a series in a frozen memcache,
+// and whether it has one.
+func (m *memcache) newestOf(ref uint32) (newestSample, bool) {
+	row := m.rowIfAny(ref)
+	if row == nil {
+		return newestSample{}, false
+	}
+	if row.rows > 0 {
+		return row.tailIn(m.room.blocks).last(), true
+	}
+	if x := m.extraIfAny(row); x != nil && !x.open.Empty() {
+		return newestSample{time: x.open.MaxTime(), bits: x.newestBits, start: x.newestStart, kind: kindHistogram}, true
 	}
 	return newestSample{}, false
+}
+
+// hasAny tells whether the memcache has anything of a series.
+func (m *memcache) hasAny(ref uint32) bool {
+	row := m.rowIfAny(ref)
+	return row != nil && (row.rows > 0 || row.last != 0 || row.extra != 0)
 }
 
 // savedRows is what a view keeps of a live memcache: the rows, and their rarer

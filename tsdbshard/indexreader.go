@@ -151,9 +151,14 @@ func (r *indexReader) LabelValues(ctx context.Context, name string, hints *stora
 }
 
 // valuesOf returns those labels of a name, out of all of them, that one of the
-// selected series has. Few series are asked for their labels, of many the
-// labels' lists are looked through.
+// selected series has. The lists of a few labels are intersected with the
+// selection, which stops at their first common series; of many labels either
+// the series are asked for theirs or, where there are more series than labels,
+// the lists are looked through.
 func (r *indexReader) valuesOf(ctx context.Context, selected index.Postings, all []uint32, name string) ([]uint32, error) {
+	if len(all) <= listsAtOnce {
+		return r.intersecting(selected, all)
+	}
 	refs, err := r.expand(selected, nil)
 	if err != nil {
 		return nil, err
@@ -191,6 +196,25 @@ func (r *indexReader) valuesOf(ctx context.Context, selected index.Postings, all
 		}
 		return ctx.Err()
 	})
+	return found, err
+}
+
+// intersecting returns those of a few labels that one of the selected series has.
+func (r *indexReader) intersecting(selected index.Postings, all []uint32) ([]uint32, error) {
+	candidates := make([]index.Postings, len(all))
+	err := r.lists(all, func(i int, l *idList) error {
+		candidates[i] = newListPostings(l)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	at, err := index.FindIntersectingPostings(selected, candidates)
+	found := make([]uint32, len(at))
+	for i := range at {
+		found[i] = all[at[i]]
+	}
+	slices.Sort(found)
 	return found, err
 }
 
@@ -343,8 +367,7 @@ func (r *indexReader) SortedPostings(p index.Postings) index.Postings {
 	if err != nil {
 		return index.ErrPostings(fmt.Errorf("expand postings: %w", err))
 	}
-	v := r.tv.view
-	slices.SortFunc(refs, v.compare)
+	r.tv.view.sort(refs)
 	return &sortedList{refs: refs, at: -1, r: r}
 }
 

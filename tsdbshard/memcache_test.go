@@ -37,7 +37,7 @@ func TestTailsGiveBackWhatWasAppended(t *testing.T) {
 
 			img, ok := m.imageOf(3)
 			require.True(t, ok)
-			got, ok := img.newest(m.room.blocks)
+			got, ok := m.newestOf(3)
 			require.True(t, ok)
 			require.Equal(t, newest, got)
 			parts, err := img.appendParts(gatherAll(), nil, m.room.blocks)

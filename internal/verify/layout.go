@@ -10,8 +10,9 @@ import (
 	"github.com/quorate/quorate"
 )
 
-// What lies in a data directory. The names are internal/node's and
-// internal/lifecycle's, which own the directory; a test has a node make one.
+// What lies in a data directory. The names are internal/node's,
+// internal/lifecycle's and raftset's, which own the directory; a test has a node
+// make one.
 const (
 	lockName     = "lock"
 	identityName = "identity"
@@ -19,6 +20,9 @@ const (
 	setsName     = "sets"
 	metaName     = "meta"
 	trashName    = "trash"
+	// quarantineSuffix ends the name of a directory below raftName that was
+	// taken out of service.
+	quarantineSuffix = ".quarantined"
 )
 
 // identityVersion is the version of the identity file that is known here;

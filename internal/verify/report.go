@@ -37,6 +37,9 @@ const (
 	StateSealed = "sealed"
 	// StateUnformed is that of a directory in which no replica was ever born.
 	StateUnformed = "unformed"
+	// StateQuarantined is that of one whose log was taken out of service. There
+	// may be another of the same set and number that was put beside it.
+	StateQuarantined = "quarantined"
 )
 
 // Replica is one replica of a ReplicaSet in the directory.

@@ -45,14 +45,13 @@ func (c *check) samples(ctx context.Context, f found, log *raftset.Report, r *Re
 			c.note(Finding{File: filepath.Join(dir, name), Offset: -1, What: "this is no file that counts; the server removes or ignores it"})
 		}
 	}
-	c.canonical[f.key] = len(blocks) > 0
 	good, err := c.sealed(ctx, dir, f, blocks, r)
 	if err != nil {
 		return err
 	}
 	set := c.records.sets[f.key.set]
 	if f.raft == "" {
-		if len(blocks) == 0 && len(deltas) > 0 && (set == nil || !slices.Contains(set.Dropped, f.key.replica)) {
+		if !c.canonical[f.key] && len(deltas) > 0 && (set == nil || !slices.Contains(set.Dropped, f.key.replica)) {
 			c.problem(Finding{
 				File: dir, Offset: -1, What: fmt.Sprintf("%d delta blocks, but no log: nobody knows what they are", len(deltas)), Remedy: remedyGone,
 			})
@@ -111,6 +110,7 @@ func (c *check) sealed(ctx context.Context, dir string, f found, names []string,
 			c.note(Finding{File: path, Offset: -1, What: fmt.Sprintf("the set was sealed as %x, not as this file", set.Sealed.File.Hash)})
 			continue
 		}
+		c.canonical[f.key] = true
 		summary, err := verifyFile(ctx, filepath.Join(c.cfg.Dir, path))
 		if ctx.Err() != nil {
 			return false, ctx.Err()

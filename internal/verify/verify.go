@@ -14,6 +14,7 @@ import (
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/raftset"
+	"github.com/quorate/quorate/tsdbshard"
 )
 
 // Config says what Run checks.
@@ -41,7 +42,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(int64, int64) {}
 	}
-	c := &check{cfg: cfg, canonical: map[replicaKey]bool{}, report: Report{Dir: cfg.Dir, Replicas: []Replica{}, Problems: []Finding{}, Notes: []Finding{}}}
+	c := &check{cfg: cfg, canonical: map[replicaKey]bool{}, sound: map[replicaKey]bool{}, report: Report{Dir: cfg.Dir, Replicas: []Replica{}, Problems: []Finding{}, Notes: []Finding{}}}
 	err := c.run(ctx)
 	c.report.sum()
 	if err != nil {
@@ -56,17 +57,26 @@ type check struct {
 	report   Report
 	identity identity // zero when it cannot be read
 	records  records
-	// canonical are the replicas that have a canonical block, good or bad.
-	canonical   map[replicaKey]bool
+	// canonical are the replicas that have the canonical block that counts, good
+	// or bad: the recorded one, or any where none is recorded.
+	canonical map[replicaKey]bool
+	// sound are the replicas in service with a log and no problems.
+	sound       map[replicaKey]bool
 	done, total int64
 }
 
-// found is what lies in the directory of one replica.
+// found is what lies in the directories of one replica. One that is in service
+// and one that was quarantined are two, also when they have the same key.
 type found struct {
 	key replicaKey
 	// raft and sets are the names of its directories below raftName and
 	// setsName, empty where there is none.
 	raft, sets string
+	// quarantined tells that raft was taken out of service.
+	quarantined bool
+	// beside tells that there is one in service too, to whose log the samples
+	// belong.
+	beside bool
 }
 
 func (c *check) run(ctx context.Context) (err error) {
@@ -111,7 +121,8 @@ func (c *check) readIdentity() {
 
 // list finds the directories of replicas, the metadata group's first.
 func (c *check) list() ([]found, error) {
-	all := map[replicaKey]*found{}
+	live, aside := map[replicaKey]*found{}, map[replicaKey]*found{}
+	samples := map[replicaKey]bool{}
 	for _, below := range []string{raftName, setsName} {
 		entries, err := os.ReadDir(filepath.Join(c.cfg.Dir, below))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -121,30 +132,54 @@ func (c *check) list() ([]found, error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			name, _, _ := strings.Cut(e.Name(), ".")
+			name, quarantined := e.Name(), false
+			if below == raftName {
+				name, quarantined = strings.CutSuffix(name, quarantineSuffix)
+			}
 			key, ok := parseReplicaKey(name)
 			if !ok || !e.IsDir() {
 				c.note(Finding{File: filepath.Join(below, e.Name()), Offset: -1, What: "this is not of the server's making and is not checked"})
 				continue
 			}
-			if all[key] == nil {
-				all[key] = &found{key: key}
-			}
-			if below == raftName {
-				all[key].raft = e.Name()
-			} else {
-				all[key].sets = e.Name()
+			switch {
+			case below == setsName:
+				samples[key] = true
+			case quarantined:
+				aside[key] = &found{key: key, raft: e.Name(), quarantined: true}
+			default:
+				live[key] = &found{key: key, raft: e.Name()}
 			}
 		}
 	}
-	list := make([]found, 0, len(all))
-	for _, f := range all {
+	return join(live, aside, samples), nil
+}
+
+// join gives the samples to the log in service, to the quarantined one where
+// there is no other, and makes an entry of their own for those without a log. Of
+// two entries with one key, the one in service comes first.
+func join(live, aside map[replicaKey]*found, samples map[replicaKey]bool) []found {
+	for key := range samples {
+		switch {
+		case live[key] != nil:
+			live[key].sets = key.String()
+		case aside[key] != nil:
+			aside[key].sets = key.String()
+		default:
+			live[key] = &found{key: key, sets: key.String()}
+		}
+	}
+	list := make([]found, 0, len(live)+len(aside))
+	for _, f := range live {
+		list = append(list, *f)
+	}
+	for key, f := range aside {
+		f.beside = live[key] != nil
 		list = append(list, *f)
 	}
 	slices.SortFunc(list, func(a, b found) int {
-		return cmp.Or(cmp.Compare(a.key.set, b.key.set), cmp.Compare(a.key.replica, b.key.replica))
+		return cmp.Or(cmp.Compare(a.key.set, b.key.set), cmp.Compare(a.key.replica, b.key.replica), cmp.Compare(a.raft, b.raft))
 	})
-	return list, nil
+	return list
 }
 
 // replica checks one replica. Its error is of the context.
@@ -158,12 +193,18 @@ func (c *check) replica(ctx context.Context, f found) error {
 			return err
 		}
 	}
-	if f.key.set != quorate.MetaReplicaSet && r.State != StateUnformed {
+	if f.key.set != quorate.MetaReplicaSet && r.State != StateUnformed && !f.beside {
 		if err := c.samples(ctx, f, &log, &r); err != nil {
 			return err
 		}
 	}
+	if f.quarantined {
+		r.State = StateQuarantined
+	}
 	r.Problems = len(c.report.Problems) - before
+	if f.raft != "" && !f.quarantined && r.State != StateUnformed && r.Problems == 0 {
+		c.sound[f.key] = true
+	}
 	c.report.Replicas = append(c.report.Replicas, r)
 	return nil
 }
@@ -173,6 +214,8 @@ func (c *check) log(ctx context.Context, f found, r *Replica) (log raftset.Repor
 	dir, remedy := filepath.Join(c.cfg.Dir, raftName, f.raft), remedyReplica
 	if f.key.set == quorate.MetaReplicaSet {
 		r.State, remedy = StateMetadata, remedyMeta
+	}
+	if r.State == StateMetadata && !f.quarantined {
 		log, c.records, err = c.readMetadata(ctx, dir)
 	} else {
 		log, err = raftset.Verify(ctx, dir, nil)
@@ -226,26 +269,53 @@ func (c *check) missing(replicas []found) {
 	if c.identity == (identity{}) {
 		return
 	}
-	there := map[replicaKey]found{}
+	live, aside := map[replicaKey]bool{}, map[replicaKey]bool{}
 	for _, f := range replicas {
-		there[f.key] = f
+		live[f.key] = live[f.key] || f.raft != "" && !f.quarantined
+		aside[f.key] = aside[f.key] || f.quarantined
 	}
 	for _, set := range c.records.sets {
 		for _, m := range set.Members {
 			key := replicaKey{set.ID, m.Replica}
-			dir := raftName
-			if set.State == metasvc.ReplicaSetSealed {
-				dir = setsName
+			switch {
+			case m.Node != c.identity.node || !mustBeHere(set, m.Replica):
+			case set.State == metasvc.ReplicaSetSealed:
+				c.missingBlock(set, key)
+			case live[key]:
+			case aside[key]:
+				c.problem(Finding{
+					File: filepath.Join(raftName, key.String()), Offset: -1, Remedy: remedyGone,
+					What: fmt.Sprintf("set %d, replica %d is recorded for this node, but all that is there of its log was quarantined", set.ID, m.Replica),
+				})
+			default:
+				c.problem(Finding{
+					File: filepath.Join(raftName, key.String()), Offset: -1, Remedy: remedyGone,
+					What: fmt.Sprintf("set %d, replica %d is recorded for this node, but its files are gone", set.ID, m.Replica),
+				})
 			}
-			if m.Node != c.identity.node || there[key].raft != "" || dir == setsName && c.canonical[key] || !mustBeHere(set, m.Replica) {
-				continue
-			}
-			c.problem(Finding{
-				File: filepath.Join(dir, key.String()), Offset: -1, Remedy: remedyGone,
-				What: fmt.Sprintf("set %d, replica %d is recorded for this node, but its files are gone", set.ID, m.Replica),
-			})
 		}
 	}
+}
+
+// missingBlock finds that the recorded canonical block of a sealed replica is
+// not there. A replica whose log is sound, and which did not report other
+// samples than were sealed, builds it from them at its next start.
+func (c *check) missingBlock(set *metasvc.ReplicaSet, key replicaKey) {
+	if c.canonical[key] {
+		return
+	}
+	f := Finding{File: filepath.Join(setsName, key.String(), tsdbshard.SealedFileName(set.Sealed.File)), Offset: -1}
+	differs := slices.ContainsFunc(set.Reports, func(r metasvc.SealReport) bool {
+		return r.Replica == key.replica && r.Checksum != set.Sealed.Checksum
+	})
+	if c.sound[key] && !differs {
+		f.What = "the set was sealed as this file, which the next start builds from the replica's log and blocks"
+		c.note(f)
+		return
+	}
+	f.What = fmt.Sprintf("set %d, replica %d is recorded for this node as sealed, but this file is gone", key.set, key.replica)
+	f.Remedy = remedySealed
+	c.problem(f)
 }
 
 // mustBeHere tells whether a member of a set must have files.
