@@ -60,7 +60,7 @@ type check struct {
 	// canonical are the replicas that have the canonical block that counts, good
 	// or bad: the recorded one, or any where none is recorded.
 	canonical map[replicaKey]bool
-	// sound are the replicas in service with a log and no problems.
+	// sound are the replicas in service that have a log, and no problems.
 	sound       map[replicaKey]bool
 	done, total int64
 }
@@ -200,6 +200,7 @@ func (c *check) replica(ctx context.Context, f found) error {
 	}
 	if f.quarantined {
 		r.State = StateQuarantined
+		delete(c.sound, f.key) // the server does not open one that this lies beside
 	}
 	r.Problems = len(c.report.Problems) - before
 	if f.raft != "" && !f.quarantined && r.State != StateUnformed && r.Problems == 0 {
@@ -279,7 +280,7 @@ func (c *check) missing(replicas []found) {
 			key := replicaKey{set.ID, m.Replica}
 			switch {
 			case m.Node != c.identity.node || !mustBeHere(set, m.Replica):
-			case set.State == metasvc.ReplicaSetSealed:
+			case set.State == metasvc.ReplicaSetSealed && set.Sealed != nil:
 				c.missingBlock(set, key)
 			case live[key]:
 			case aside[key]:
@@ -313,7 +314,7 @@ func (c *check) missingBlock(set *metasvc.ReplicaSet, key replicaKey) {
 		c.note(f)
 		return
 	}
-	f.What = fmt.Sprintf("set %d, replica %d is recorded for this node as sealed, but this file is gone", key.set, key.replica)
+	f.What = fmt.Sprintf("set %d, replica %d is recorded for this node as sealed, but its files are gone", key.set, key.replica)
 	f.Remedy = remedySealed
 	c.problem(f)
 }

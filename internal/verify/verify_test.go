@@ -21,9 +21,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/prompb"
 
+	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/node"
 	"github.com/quorate/quorate/internal/testwait"
+	"github.com/quorate/quorate/metasvc"
 )
 
 const (
@@ -165,6 +167,8 @@ func TestADirectoryThatANodeLeft(t *testing.T) {
 	t.Run("is sound", r.isSound)
 	t.Run("is not with a bit flipped", r.flipBits)
 	t.Run("is not with something gone", r.takeAway)
+	t.Run("is not with another sealed block instead", r.otherBlock)
+	t.Run("is not with a log quarantined", r.setAside)
 	if report := check1(t, r.dir); len(report.Problems) != 0 {
 		t.Errorf("with everything back: %v", report.Problems)
 	}
@@ -258,7 +262,7 @@ func (r *running) flipBits(t *testing.T) {
 func (r *running) takeAway(t *testing.T) {
 	sealed, delta, open := r.samples(t)
 	for name, c := range map[string]struct{ path, file, says string }{
-		"a sealed block gone":  {sealed, filepath.Join("sets", filepath.Base(filepath.Dir(sealed))), "its files are gone"},
+		"a sealed block gone":  {sealed, relative(t, r.dir, sealed), "its files are gone"},
 		"a delta block gone":   {delta, filepath.Join("sets", open), "no such file"},
 		"a log's replica gone": {filepath.Join(r.dir, "raft", open), filepath.Join("raft", open), "its files are gone"},
 		"the identity gone":    {filepath.Join(r.dir, "identity"), "identity", "no such file"},
@@ -296,6 +300,118 @@ func (r *running) takeAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func relative(t *testing.T, dir, path string) string {
+	t.Helper()
+	name, err := filepath.Rel(dir, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func move(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func about(list []Finding, file, says string) bool {
+	return slices.ContainsFunc(list, func(f Finding) bool { return f.File == file && strings.Contains(f.What, says) && f.Remedy != "" })
+}
+
+func (r *running) otherBlock(t *testing.T) {
+	sealed, _, _ := r.samples(t)
+	other := filepath.Join(filepath.Dir(sealed), sealedPrefix+strings.Repeat("ab", 32)+sealedSuffix)
+	move(t, sealed, other)
+	report := check1(t, r.dir)
+	move(t, other, sealed)
+	if !about(report.Problems, relative(t, r.dir, sealed), "its files are gone") {
+		t.Errorf("the problems are %v", report.Problems)
+	}
+}
+
+func (r *running) setAside(t *testing.T) {
+	sealed, _, open := r.samples(t)
+	live, meta := filepath.Join(r.dir, "raft", open), filepath.Join(r.dir, "raft", "0-1")
+	t.Run("alone", func(t *testing.T) {
+		move(t, live, live+quarantineSuffix)
+		report := check1(t, r.dir)
+		move(t, live+quarantineSuffix, live)
+		if !about(report.Problems, filepath.Join("raft", open), "quarantined") {
+			t.Errorf("the problems are %v", report.Problems)
+		}
+	})
+	t.Run("beside one in service", func(t *testing.T) {
+		aside := live + quarantineSuffix
+		if err := os.CopyFS(aside, os.DirFS(live)); err != nil {
+			t.Fatal(err)
+		}
+		manifest, away := filepath.Join(live, "manifest"), filepath.Join(t.TempDir(), "manifest")
+		whole := check1(t, r.dir)
+		move(t, manifest, away)
+		damaged := check1(t, r.dir)
+		move(t, away, manifest)
+		if err := os.RemoveAll(aside); err != nil {
+			t.Fatal(err)
+		}
+		if len(whole.Problems) != 1 || !strings.HasPrefix(whole.Problems[0].File, filepath.Join("raft", open+quarantineSuffix)) {
+			t.Errorf("the problems are %v, want the quarantined one's", whole.Problems)
+		}
+		if after := check1(t, r.dir); whole.Samples != after.Samples || len(whole.Replicas) != len(after.Replicas)+1 {
+			t.Errorf("%d samples in %d replicas, want %d in one more than %d", whole.Samples, len(whole.Replicas), after.Samples, len(after.Replicas))
+		}
+		if !about(damaged.Problems, filepath.Join("raft", open, "manifest"), "") {
+			t.Errorf("the problems are %v, want the manifest's", damaged.Problems)
+		}
+	})
+	t.Run("beside the metadata's", func(t *testing.T) {
+		aside, away := meta+quarantineSuffix, filepath.Join(t.TempDir(), "sealed")
+		if err := os.CopyFS(aside, os.DirFS(meta)); err != nil {
+			t.Fatal(err)
+		}
+		move(t, sealed, away)
+		report := check1(t, r.dir)
+		move(t, away, sealed)
+		if err := os.RemoveAll(aside); err != nil {
+			t.Fatal(err)
+		}
+		if !about(report.Problems, relative(t, r.dir, sealed), "its files are gone") {
+			t.Errorf("the records are lost: %v", report.Problems)
+		}
+	})
+}
+
+func TestASealedReplicaWithoutItsBlock(t *testing.T) {
+	key := replicaKey{set: 5, replica: 5}
+	here := quorate.NodeID{Name: "here"}
+	own := []metasvc.SealReport{{Replica: 5, Checksum: [32]byte{1}}}
+	for name, c := range map[string]struct {
+		sound           bool
+		reports         []metasvc.SealReport
+		problems, notes int
+	}{
+		"is lost without a sound log":              {problems: 1},
+		"is lost where its samples are others":     {sound: true, reports: own, problems: 1},
+		"builds it at the next start from its log": {sound: true, notes: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := &metasvc.ReplicaSet{
+				ID: 5, State: metasvc.ReplicaSetSealed, Sealed: &metasvc.SealRecord{},
+				Members: []metasvc.Member{{Node: here, Replica: 5}}, Reports: c.reports,
+			}
+			run := &check{
+				identity: identity{node: here}, sound: map[replicaKey]bool{key: c.sound}, canonical: map[replicaKey]bool{},
+				records: records{sets: map[quorate.ReplicaSetID]*metasvc.ReplicaSet{5: set}},
+			}
+			run.missing([]found{{key: key, raft: "5-5", sets: "5-5"}})
+			if len(run.report.Problems) != c.problems || len(run.report.Notes) != c.notes {
+				t.Errorf("problems %v, notes %v", run.report.Problems, run.report.Notes)
+			}
+		})
+	}
 }
 
 func TestADirectoryInUseIsNotChecked(t *testing.T) {
