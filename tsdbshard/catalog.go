@@ -107,6 +107,11 @@ func (c *catalog) labelSet(ref uint32) labels.Labels {
 func (c *catalog) compare(a, b uint32) int {
 	x, _ := c.ids(a)
 	y, _ := c.ids(b)
+	return c.compareIDs(x, y)
+}
+
+// compareIDs orders what is left of two label sets.
+func (c *catalog) compareIDs(x, y labelIDs) int {
 	for {
 		i, more := x.next()
 		j, too := y.next()

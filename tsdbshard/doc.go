@@ -17,9 +17,10 @@
 //   - A delete masks the pieces whose interval ends before it, and no other. A
 //     piece that was written after it holds nothing of what it deleted.
 //   - Refs are dense, assigned in Apply order, and never change (PROTOCOL 20).
-//   - Bytes that a view can see are never written again: slabs, staged rows and
-//     lists are append-only, and what must change is copied first while a view
-//     is pinned to it.
+//   - Bytes that an open view can see are never written again: slabs, tails and
+//     lists are append-only, what must change is copied first while a view is
+//     pinned to it, and room that was given up is used again only when no view
+//     is open that could see it.
 //   - A frozen memcache and a block are immutable. A block becomes visible, and
 //     the frozen memcaches and blocks that it replaces disappear, in one place:
 //     Frozen.Published. A file goes when the last view of it is closed.

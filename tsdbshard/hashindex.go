@@ -2,7 +2,7 @@ package tsdbshard
 
 const (
 	// maxSegment is how many values a segment holds before it is split in two:
-	// what one insert may have to move, 20 µs, whatever the size of the index.
+	// what one insert may have to move, whatever the size of the index.
 	maxSegment = 4096
 	// maxDepth bounds the directory: 1<<18 segments hold a billion numbers.
 	maxDepth = 18
@@ -11,7 +11,7 @@ const (
 )
 
 // hashIndex finds numbers by a hash of what they stand for: extendible hashing
-// over segments with open addressing. A slot is 8 bytes and at least 70 % of
+// over segments with open addressing. A slot is 8 bytes and at least 58 % of
 // them are in use, a map of Go takes twice that; and it never moves more than
 // one segment at a time, where a table that doubles moves millions of slots
 // while readers wait. Equal hashes are for the caller to tell apart.
@@ -93,10 +93,10 @@ func (h *hashIndex) insert(hash, number uint32) {
 	s.put(uint64(hash)<<32 | uint64(number+1))
 }
 
-// grow makes the segment a quarter larger.
+// grow makes the segment half as large again.
 func (s *hashSegment) grow() {
 	old := s.slots
-	s.slots, s.used = make([]uint64, len(old)+len(old)/4), 0
+	s.slots, s.used = make([]uint64, len(old)+len(old)/2), 0
 	for _, slot := range old {
 		if slot != 0 {
 			s.put(slot)

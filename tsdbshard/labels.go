@@ -28,9 +28,11 @@ type labelTable struct {
 	pages []*[labelPageRows]labelRow
 	next  uint32
 	names []*labelName
-	// previous are the labels of the series defined last. The next one mostly
-	// shares all but one or two with it.
+	// previous are the labels of the series defined last; the next one mostly
+	// shares all but one or two with it. same tells which of them were those of
+	// the series before, too: only these are worth a look.
 	previous []uint32
+	same     []bool
 }
 
 // labelRow is one label.
@@ -79,23 +81,26 @@ func (t *labelTable) find(hash, tenant uint32, name, value []byte) (uint32, bool
 func (t *labelTable) intern(dst []uint32, seed maphash.Seed, tn *tenant, canonical []byte, ref uint32) []uint32 {
 	rest := canonical
 	for i := 0; len(rest) > 0; i++ {
-		whole := rest
-		var name, value []byte
-		name, rest = cutBytes(rest)
-		value, rest = cutBytes(rest)
-		var id uint32
-		if i < len(t.previous) && t.is(t.previous[i], tn.index, name, value) {
-			id = t.previous[i]
-		} else {
-			hash, ok := labelHash(seed, tn.index, whole[:len(whole)-len(rest)]), false
+		if i == len(t.previous) {
+			t.previous, t.same = append(t.previous, 0), append(t.same, false)
+		}
+		nameFrom, nameTo := bytesSpan(rest)
+		valueFrom, end := bytesSpan(rest[nameTo:])
+		valueFrom, end = nameTo+valueFrom, nameTo+end
+		name, value := rest[nameFrom:nameTo], rest[valueFrom:end]
+		id := t.previous[i]
+		if !t.same[i] || !t.is(id, tn.index, name, value) {
+			hash, ok := labelHash(seed, tn.index, rest[:end]), false
 			if id, ok = t.find(hash, tn.index, name, value); !ok {
 				id = t.add(hash, tn, name, value)
 			}
+			t.same[i] = id == t.previous[i]
+			t.previous[i] = id
 		}
 		t.idLists.append(&t.row(id).series, ref)
 		dst = append(dst, id)
+		rest = rest[end:]
 	}
-	t.previous = append(t.previous[:0], dst...)
 	return dst
 }
 

@@ -1,7 +1,6 @@
 package tsdbshard
 
 import (
-	"encoding/binary"
 	"slices"
 	"strings"
 )
@@ -10,7 +9,7 @@ import (
 // by label: series are cut into groups by the number of their first label, the
 // groups are brought in the order of those labels, and each group is sorted by
 // the labels that come next. So a value is compared with another once for each
-// group and not for each pair of series: 100k series take a fifth of what
+// group and not for each pair of series: 100k series take a third of what
 // slices.SortFunc with catalog.compare takes.
 type labelSorter struct {
 	*catalog
@@ -39,10 +38,9 @@ func (c *catalog) sort(refs []uint32) {
 	rows := make([]sortRow, len(refs))
 	for i, ref := range refs {
 		at := c.rows[ref>>pageBits][ref&pageMask].labels
-		_, n := binary.Uvarint(at.from(c.slab)) // the tenant
-		at += slabPos(n)
-		left, n := binary.Uvarint(at.from(c.slab))
-		rows[i] = sortRow{ref: ref, next: at + slabPos(n), left: uint32(left)}
+		before := len(at.from(c.slab))
+		it, _ := c.ids(ref)
+		rows[i] = sortRow{ref: ref, next: at + slabPos(before-len(it.rest)), left: it.left}
 	}
 	s := labelSorter{catalog: c}
 	s.sortRows(rows)
@@ -55,7 +53,9 @@ func (c *catalog) sort(refs []uint32) {
 func (s *labelSorter) sortRows(rows []sortRow) {
 	for len(rows) > 1 {
 		if len(rows) <= fewRows {
-			slices.SortFunc(rows, func(a, b sortRow) int { return s.compare(a.ref, b.ref) })
+			slices.SortFunc(rows, func(a, b sortRow) int {
+				return s.compareIDs(labelIDs{rest: a.next.from(s.slab), left: a.left}, labelIDs{rest: b.next.from(s.slab), left: b.left})
+			})
 			return
 		}
 		if !s.advance(rows) {
@@ -82,10 +82,12 @@ func (s *labelSorter) advance(rows []sortRow) (same bool) {
 		r := &rows[i]
 		r.key = 0
 		if r.left > 0 {
-			id, n := binary.Uvarint(r.next.from(s.slab))
+			it := labelIDs{rest: r.next.from(s.slab), left: r.left}
+			before := len(it.rest)
+			id, _ := it.next()
+			r.next += slabPos(before - len(it.rest))
 			r.left--
-			r.next += slabPos(n)
-			r.key = uint32(id) + 1
+			r.key = id + 1
 		}
 		same = same && r.key == rows[0].key
 	}

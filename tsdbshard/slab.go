@@ -74,18 +74,29 @@ func (p slabPos) from(blocks [][]byte) []byte {
 
 // bytes returns what addBytes copied to a position.
 func (p slabPos) bytes(blocks [][]byte) []byte {
-	head, _ := cutBytes(p.from(blocks))
-	return head
+	b := p.from(blocks)
+	from, to := bytesSpan(b)
+	return b[from:to:to]
+}
+
+// bytesSpan returns where the first length-prefixed byte string of b begins and
+// ends.
+func bytesSpan(b []byte) (from, to int) {
+	if b[0] < 0x80 {
+		return 1, 1 + int(b[0])
+	}
+	return longSpan(b)
+}
+
+func longSpan(b []byte) (from, to int) {
+	n, k := binary.Uvarint(b)
+	return k, k + int(n)
 }
 
 // cutBytes cuts the first length-prefixed byte string off b, which holds one.
 func cutBytes(b []byte) (head, rest []byte) {
-	if n := int(b[0]); n < 0x80 {
-		return b[1 : n+1 : n+1], b[n+1:]
-	}
-	n, k := binary.Uvarint(b)
-	end := k + int(n)
-	return b[k:end:end], b[end:]
+	from, to := bytesSpan(b)
+	return b[from:to:to], b[to:]
 }
 
 // textOf returns immutable bytes as a string without copying them. Its callers
