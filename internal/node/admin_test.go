@@ -207,7 +207,7 @@ func TestTheLateWindowSealsByItself(t *testing.T) {
 		}
 		return sealed == s.Buckets.Shards
 	})
-	if got := n.query(t, "", "count(count_over_time(m[2h]))", clock.now().UnixMilli()); fmt.Sprint(got) != "[map[] 4]" {
+	if got := n.query(t, "", "count(count_over_time(m[3h]))", clock.now().UnixMilli()); fmt.Sprint(got) != "[map[] 4]" {
 		t.Errorf("after the seal: %v", got)
 	}
 }
