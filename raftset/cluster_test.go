@@ -1,14 +1,10 @@
 package raftset
 
 import (
-	"context"
 	"errors"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
-
-	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/testwait"
@@ -16,54 +12,6 @@ import (
 
 // The groups below have three voters, so that leadership can be lost, entries
 // overwritten and snapshots installed. Their network is in memory.
-
-type network struct {
-	mu    sync.Mutex
-	peers map[raft.ServerAddress]*peer
-}
-
-type peer struct {
-	*raft.InmemTransport
-	network *network
-}
-
-func (p *peer) confirmQuorum(context.Context, uint64) error { return nil }
-
-func (n *network) join(local Member) transport {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	_, t := raft.NewInmemTransport(local.address())
-	p := &peer{InmemTransport: t, network: n}
-	n.peers[local.address()] = p
-	n.connectLocked(p)
-	return p
-}
-
-func (n *network) connectLocked(p *peer) {
-	for address, other := range n.peers {
-		if other != p {
-			p.Connect(address, other.InmemTransport)
-			other.Connect(p.LocalAddr(), p.InmemTransport)
-		}
-	}
-}
-
-func (n *network) isolate(m Member) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.peers[m.address()].DisconnectAll()
-	for address, other := range n.peers {
-		if address != m.address() {
-			other.Disconnect(m.address())
-		}
-	}
-}
-
-func (n *network) heal(m Member) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.connectLocked(n.peers[m.address()])
-}
 
 type node struct {
 	host   *Host
@@ -77,24 +25,38 @@ type cluster struct {
 	nodes   []*node
 }
 
-func newCluster(t *testing.T) *cluster {
+// newCluster starts a set of three voters; each adjusts the configuration of
+// its host.
+func newCluster(t testing.TB, adjust ...func(*node, *HostConfig)) *cluster {
 	t.Helper()
-	c := &cluster{network: &network{peers: make(map[raft.ServerAddress]*peer)}}
+	c := &cluster{network: newNetwork()}
 	members := []Member{member(1), member(2), member(3)}
 	for _, m := range members {
-		h := newHost(t, HostConfig{Dir: t.TempDir(), newTransport: c.network.join})
+		n := c.addNode(t, m, adjust...)
 		gen := Genesis{Set: testSet, Replica: m.Replica, Voters: members, Payload: []byte("genesis")}
-		if err := h.Form(t.Context(), gen); err != nil {
+		if err := n.host.Form(t.Context(), gen); err != nil {
 			t.Fatal(err)
 		}
-		n := &node{host: h, member: m}
-		c.nodes = append(c.nodes, n)
 		n.open(t)
 	}
 	return c
 }
 
-func (n *node) open(t *testing.T) {
+// addNode makes a node on which no replica is yet.
+func (c *cluster) addNode(t testing.TB, m Member, adjust ...func(*node, *HostConfig)) *node {
+	t.Helper()
+	n := &node{member: m}
+	cfg := HostConfig{Dir: t.TempDir(), Node: m.Node, Messenger: c.network.port(m.Node)}
+	for _, a := range adjust {
+		a(n, &cfg)
+	}
+	n.host = newHost(t, cfg)
+	c.network.attach(m.Node, n.host)
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+func (n *node) open(t testing.TB) {
 	t.Helper()
 	n.ledger = &ledger{}
 	g, err := n.host.Open(t.Context(), testSet, n.member.Replica, n.ledger)
@@ -104,14 +66,14 @@ func (n *node) open(t *testing.T) {
 	n.group = g
 }
 
-func (n *node) reopen(t *testing.T) {
+func (n *node) reopen(t testing.TB) {
 	t.Helper()
 	closeGroup(t, n.group)
 	n.open(t)
 }
 
 // leader waits for a leader among the nodes that are not left out.
-func (c *cluster) leader(t *testing.T, without ...*node) (leader *node) {
+func (c *cluster) leader(t testing.TB, without ...*node) (leader *node) {
 	t.Helper()
 	testwait.Until(t, "a leader", func() error {
 		err := errors.New("nobody leads")
@@ -129,7 +91,7 @@ func (c *cluster) leader(t *testing.T, without ...*node) (leader *node) {
 	return leader
 }
 
-func (c *cluster) awaitSame(t *testing.T, want ...string) {
+func (c *cluster) awaitSame(t testing.TB, want ...string) {
 	t.Helper()
 	want = append([]string{"genesis"}, want...)
 	for _, n := range c.nodes {
@@ -171,7 +133,7 @@ func TestLosingLeadershipLeavesOutcomesUnknown(t *testing.T) {
 		c := newCluster(t)
 		old := c.leader(t)
 		lines := proposeAll(t, old.group, "x", 3)
-		c.network.isolate(old.member)
+		c.network.isolate(old.member.Node)
 		const lost = 6
 		answers := make(chan error, lost)
 		for range lost {
@@ -199,16 +161,22 @@ func TestLosingLeadershipLeavesOutcomesUnknown(t *testing.T) {
 			level, err := readWaterLevel(old.group.low.path, testSet, old.member.Replica)
 			return err == nil && level.index == stored
 		})
-		c.network.heal(old.member)
+		c.network.heal(old.member.Node)
 		c.awaitSame(t, lines...)
 		old.reopen(t)
 		c.awaitSame(t, lines...)
 	})
 }
 
+// keepNoTrail has flushes delete all of the log but its last entry. raft-wal
+// still reads what it has deleted from the segment at its end.
+func keepNoTrail(_ *node, cfg *HostConfig) {
+	cfg.TrailingBytes, cfg.LogStore = 1, MemoryLogs()
+}
+
 func TestAReplicaThatWasAwayInstallsTheManifest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
+		c := newCluster(t, keepNoTrail)
 		leader := c.leader(t)
 		away := c.nodes[0]
 		if away == leader {
@@ -216,12 +184,12 @@ func TestAReplicaThatWasAwayInstallsTheManifest(t *testing.T) {
 		}
 		lines := proposeAll(t, leader.group, "x", 3)
 		c.awaitSame(t, lines...)
-		c.network.isolate(away.member)
+		c.network.isolate(away.member.Node)
 		lines = append(lines, proposeAll(t, leader.group, "y", 10)...)
 		if err := leader.group.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		c.network.heal(away.member)
+		c.network.heal(away.member.Node)
 		c.awaitSame(t, lines...)
 		if !away.group.log.IsMonotonic() {
 			t.Error("the library is not told that the log takes no gaps")

@@ -1,6 +1,7 @@
 package raftset
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/durable"
 )
 
@@ -20,6 +22,7 @@ const (
 	defaultInFlight         = 4
 	defaultStallAfter       = 5 * time.Second
 	defaultHeartbeatTimeout = time.Second
+	defaultTrailingBytes    = 64 << 20
 
 	// maxAppendEntries is how many entries the library hands to the state
 	// machine, or sends to a peer, at once. Entries are batches already.
@@ -64,8 +67,24 @@ type HostConfig struct {
 	// voter elect their leader at once, whatever it is.
 	HeartbeatTimeout time.Duration
 
-	// newTransport makes the transport of one group. Default: newLoopback.
-	newTransport func(local Member) transport
+	// Node is this node. It is needed by replicas that Join has made: they open
+	// before any configuration names them.
+	Node quorate.NodeID
+	// Messenger carries messages to other nodes; what arrives from them is for
+	// Deliver. Default: none, and sets have one voter, on this node.
+	Messenger Messenger
+	// Fetch gets what a manifest's payload names from another node: on a
+	// follower that lags behind the log's start, before it installs the
+	// manifest there. When it returns nil, the files are fsynced and whole. It
+	// ends soon after ctx does. Default: a manifest needs nothing else.
+	Fetch func(ctx context.Context, set quorate.ReplicaSetID, replica quorate.ReplicaID, from quorate.NodeID, payload []byte) error
+	// TrailingBytes of the log are kept past a flush, for members that lag, in
+	// sets of more than one. Default: 64 MiB.
+	TrailingBytes int
+
+	// newTransport makes the transport of one group. Default: a loopback, or
+	// with a Messenger one over that.
+	newTransport func(g *Group) transport
 	// publish publishes a file of a replica. Default: durable.WriteFile.
 	publish publisher
 }
@@ -87,6 +106,7 @@ func (c *HostConfig) Validate() error {
 		{"batch bytes", c.BatchBytes},
 		{"in-flight entries", c.InFlight},
 		{"stall after", int(c.StallAfter)},
+		{"trailing bytes", c.TrailingBytes},
 	} {
 		if f.value < 0 {
 			errs = append(errs, fmt.Errorf("%s is negative", f.name))
@@ -118,6 +138,9 @@ func (c HostConfig) withDefaults() HostConfig {
 	}
 	if c.newTransport == nil {
 		c.newTransport = newLoopback
+		if c.Messenger != nil {
+			c.newTransport = newPeerTransport
+		}
 	}
 	if c.publish == nil {
 		c.publish = durable.WriteFile
@@ -126,6 +149,7 @@ func (c HostConfig) withDefaults() HostConfig {
 	setDefault(&c.QueueBytes, defaultQueueBytes)
 	setDefault(&c.BatchBytes, defaultBatchBytes)
 	setDefault(&c.InFlight, defaultInFlight)
+	setDefault(&c.TrailingBytes, defaultTrailingBytes)
 	setDefault(&c.StallAfter, defaultStallAfter)
 	setDefault(&c.HeartbeatTimeout, defaultHeartbeatTimeout)
 	return c

@@ -31,9 +31,19 @@
 //     has been written to a new file and fsynced.
 //  7. A disk that hangs is not an error that can be returned: HostConfig.Fatal
 //     is told, and the process should end so that others can lead.
-//  8. A read confirmed by ConfirmRead sees every write acknowledged before it.
+//  8. A read confirmed by ConfirmRead sees every write acknowledged before it:
+//     a majority of the voters has said after the call began that the leader's
+//     term goes on. No clock takes part.
 //  9. Nothing of a replica is deleted here but the log up to a published
 //     manifest: Remove renames.
+//  10. A replica hears only messages that name it, from the node on which their
+//     sender lives, and nothing leaves one that has failed.
+//  11. Members change one at a time, by compare-and-swap on the configuration
+//     that the change was decided on. A new member starts from a seed under a
+//     ReplicaID that was never used, and counts for nothing until it has caught
+//     up.
+//  12. A manifest is installed on a member only when the files that it names are
+//     there.
 //
 // # A replica's directory
 //
@@ -43,6 +53,7 @@
 //	  lowwater   an index that the log must still reach
 //	  log/       raft-wal's segments, and the list of them
 //
-// A directory renamed to <set>-<replica>.quarantined is one that invariant 2
-// took out of service; the file "reason" in it says why.
+// A directory <set>-<replica>.joining is one that Join has not finished. One
+// renamed to <set>-<replica>.quarantined is one that invariant 2 took out of
+// service; the file "reason" in it says why.
 package raftset

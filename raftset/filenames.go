@@ -20,6 +20,9 @@ const (
 	// service; reasonFile in it says why.
 	quarantineSuffix = ".quarantined"
 	reasonFile       = "reason"
+
+	// joiningSuffix ends the name of a directory that Join is still making.
+	joiningSuffix = ".joining"
 )
 
 // replicaDir is the directory of one replica.

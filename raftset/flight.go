@@ -43,6 +43,13 @@ func (s *flights) push(f *flight) {
 	s.list = append(s.list, f)
 }
 
+// empty tells that nothing is in flight.
+func (s *flights) empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.list) == 0
+}
+
 // land takes out the flight of an applied entry and those proposed before it,
 // which cannot be applied any more. It is nil for entries proposed elsewhere.
 func (s *flights) land(data []byte) (landed *flight, lost []*flight) {

@@ -16,7 +16,7 @@ import (
 type Group struct {
 	host      *Host
 	set       quorate.ReplicaSetID
-	replica   quorate.ReplicaID
+	local     Member
 	logger    *slog.Logger
 	guard     *guard
 	manifests *manifestStore
@@ -26,7 +26,12 @@ type Group struct {
 	machine   *machine
 	proposer  *proposer
 	raft      *raft.Raft
+	news      *notice // of leadership, members, progress and applied entries
+	roster    *roster
+	progress  *progress
 
+	// turn has room for the one change of members or of leader that is under way.
+	turn      chan struct{}
 	cancel    context.CancelFunc // ends machine.lifetime
 	flushing  chan struct{}      // room for the one flush that may run; stop keeps it
 	closing   chan struct{}
@@ -75,7 +80,7 @@ type Status struct {
 func (g *Group) Set() quorate.ReplicaSetID { return g.set }
 
 // Replica returns the replica's ID.
-func (g *Group) Replica() quorate.ReplicaID { return g.replica }
+func (g *Group) Replica() quorate.ReplicaID { return g.local.Replica }
 
 // Leadership returns the replica's term and whether it leads in it. A replica
 // that failed or stops does not, whatever the library's state says: its main
@@ -95,6 +100,15 @@ func (g *Group) Leadership() (term uint64, leader bool) {
 	}
 }
 
+// leadership is Leadership for goroutines that may run before the group's
+// start is through.
+func (g *Group) leadership() (term uint64, leader bool) {
+	if !g.guard.running.Load() {
+		return 0, false
+	}
+	return g.Leadership()
+}
+
 // Failed is closed once a failure has stopped the replica. Status().Broken then
 // has the reason. The group is to be closed; whether its replica is opened
 // again is the caller's choice.
@@ -104,7 +118,7 @@ func (g *Group) Failed() <-chan struct{} { return g.failed }
 func (g *Group) Status() Status {
 	s := Status{
 		Set:           g.set,
-		Replica:       g.replica,
+		Replica:       g.local.Replica,
 		Term:          g.raft.CurrentTerm(),
 		Leader:        g.leader(),
 		AppliedIndex:  g.machine.index.Load(),
@@ -248,6 +262,7 @@ func (g *Group) supervise() {
 			} else {
 				g.proposer.lose(g.proposer.flights.others(0))
 			}
+			g.news.tell()
 		case <-g.guard.failing:
 			err := g.guard.err()
 			g.logger.Error("replica failed and is stopped", "err", err)

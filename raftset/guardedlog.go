@@ -20,6 +20,11 @@ type guardedLog struct {
 	manifests *manifestStore
 	replay    *replay
 	metrics   *metrics
+	roster    *roster
+	trail     *trail
+	// trailing is how many bytes a deletion of the log's start leaves, in sets
+	// of more than one member.
+	trailing int64
 
 	// bytes counts the data of the commands that were in the log when the
 	// replica opened, and of all stored since.
@@ -93,9 +98,14 @@ func (s *guardedLog) StoreLogs(logs []*raft.Log) error {
 		return err
 	}
 	s.metrics.storeSeconds.Observe(time.Since(start).Seconds())
+	if err := s.roster.stored(logs); err != nil {
+		s.guard.fail(err)
+		return err
+	}
 	var bytes int64
 	for _, l := range logs {
 		bytes += int64(len(l.Data))
+		s.trail.stored(l)
 	}
 	s.bytes.Add(bytes)
 	s.low.rise(logs[len(logs)-1].Index, bytes)
@@ -125,6 +135,11 @@ func (s *guardedLog) deleteRange(from, to uint64) error {
 	if err != nil {
 		return err
 	}
+	if from <= first {
+		if to, err = s.leave(to, last); err != nil || to < from {
+			return err
+		}
+	}
 	if to >= last {
 		rest := from - 1
 		if from <= first {
@@ -137,5 +152,37 @@ func (s *guardedLog) deleteRange(from, to uint64) error {
 			}
 		}
 	}
-	return s.checkedLog.DeleteRange(from, to)
+	if err := s.checkedLog.DeleteRange(from, to); err != nil {
+		return err
+	}
+	if to >= last {
+		s.roster.truncated(from)
+		s.trail.truncated(from)
+	} else {
+		s.trail.deleted(to)
+	}
+	return nil
+}
+
+// leave returns up to where a deletion of the log's start, asked for up to to,
+// shall go. Only the flushed start of a log that continues the manifest is
+// spared: of one that an installed manifest replaces nothing may stay.
+func (s *guardedLog) leave(to, last uint64) (uint64, error) {
+	m := s.manifests.current()
+	if len(s.roster.latest().servers) < 2 || to > m.index {
+		return to, nil
+	}
+	if to >= last {
+		var l raft.Log
+		if err := s.checkedLog.GetLog(last, &l); err != nil {
+			return 0, err
+		}
+		if last != m.index || l.Term != m.term {
+			return to, nil
+		}
+	}
+	if keep := s.trail.begin(s.trailing); keep <= to {
+		return keep - min(keep, 1), nil
+	}
+	return to, nil
 }

@@ -15,9 +15,19 @@ import (
 // is dropped unformatted.
 type libraryLogger struct {
 	log *slog.Logger
+	// errors is the level of what the library calls an error.
+	errors slog.Level
 }
 
-func newLibraryLogger(logger *slog.Logger) hclog.Logger { return libraryLogger{log: logger} }
+func newLibraryLogger(logger *slog.Logger) hclog.Logger {
+	return libraryLogger{log: logger, errors: slog.LevelWarn}
+}
+
+// newRaftLogger is for hashicorp/raft, whose every error reaches somebody else
+// too, and which reports each heartbeat that a member does not answer as one.
+func newRaftLogger(logger *slog.Logger) hclog.Logger {
+	return libraryLogger{log: logger, errors: slog.LevelDebug}
+}
 
 // Log implements hclog.Logger.
 func (l libraryLogger) Log(level hclog.Level, msg string, args ...any) {
@@ -44,9 +54,13 @@ func (l libraryLogger) Warn(msg string, args ...any) {
 	l.log.Debug("raft library warns", append([]any{"event", msg}, attributes(args)...)...)
 }
 
-// Error logs at slog's level Warn.
+// Error logs at slog's level Warn or Debug.
 func (l libraryLogger) Error(msg string, args ...any) {
-	l.log.Warn("raft library reports an error", append([]any{"event", msg}, attributes(args)...)...)
+	tell := l.log.Warn
+	if l.errors < slog.LevelWarn {
+		tell = l.log.Debug
+	}
+	tell("raft library reports an error", append([]any{"event", msg}, attributes(args)...)...)
 }
 
 // IsTrace tells that traces are dropped.
@@ -69,7 +83,7 @@ func (libraryLogger) ImpliedArgs() []any { return nil }
 
 // With implements hclog.Logger.
 func (l libraryLogger) With(args ...any) hclog.Logger {
-	return libraryLogger{log: l.log.With(attributes(args)...)}
+	return libraryLogger{log: l.log.With(attributes(args)...), errors: l.errors}
 }
 
 // Name implements hclog.Logger.

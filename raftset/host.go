@@ -16,6 +16,7 @@ type Host struct {
 	cfg     HostConfig
 	metrics *metrics
 	tide    *tide
+	rounds  *rounds
 	calls   sync.Pool // *call
 	scratch sync.Pool // *scratch
 
@@ -44,6 +45,7 @@ func NewHost(cfg HostConfig) (*Host, error) {
 		tide:    startTide(),
 		groups:  make(map[quorate.ReplicaSetID]*Group),
 	}
+	h.rounds = &rounds{messenger: cfg.Messenger, timeout: cfg.HeartbeatTimeout, metrics: m, nodes: make(map[quorate.NodeID]*round)}
 	h.calls.New = func() any { return &call{done: make(chan outcome, 1)} }
 	h.scratch.New = func() any { return &scratch{} }
 	return h, nil
@@ -93,6 +95,13 @@ func (h *Host) reserve(set quorate.ReplicaSetID) error {
 	}
 	h.groups[set] = nil
 	return nil
+}
+
+// unreserve ends a reservation that led to no group.
+func (h *Host) unreserve(set quorate.ReplicaSetID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.groups, set)
 }
 
 func (h *Host) forget(g *Group) {

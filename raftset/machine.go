@@ -27,6 +27,8 @@ type machine struct {
 	catchUp   *catchUp
 	proposer  *proposer
 	metrics   *metrics
+	roster    *roster
+	news      *notice
 	// lifetime ends when the replica stops: Persist and Restore run under it,
 	// for want of a caller whose context would do.
 	lifetime context.Context
@@ -76,6 +78,9 @@ func (m *machine) apply(logs []*raft.Log) error {
 	}
 	n := 0
 	for _, l := range logs {
+		if l.Type == raft.LogConfiguration {
+			m.roster.applied(l.Index)
+		}
 		if l.Type != raft.LogCommand {
 			continue
 		}
@@ -96,6 +101,7 @@ func (m *machine) apply(logs []*raft.Log) error {
 		}
 	}
 	clear(m.entries)
+	m.news.tell()
 	return nil
 }
 
@@ -156,6 +162,7 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	m.term.Store(now.term)
 	m.catchUp.applied(now.index)
 	m.flushed.Store(m.bytes.Load())
+	m.roster.restored(now)
 	return nil
 }
 

@@ -77,20 +77,25 @@ func decodeManifest(data []byte) (*manifest, error) {
 	m.index = c.Uvarint()
 	m.term = c.Uvarint()
 	m.configurationIndex = c.Uvarint()
-	n := c.Count(serverLeast)
-	m.servers = make([]server, n)
-	for i := range m.servers {
-		s := &m.servers[i]
-		s.suffrage = raft.ServerSuffrage(min(c.Uvarint(), math.MaxInt32))
-		s.Replica = quorate.ReplicaID(c.Uvarint())
-		s.Node.Name = string(c.Bytes())
-		copy(s.Node.Incarnation[:], c.Take(uint64(len(s.Node.Incarnation))))
-	}
+	m.servers = readServers(c)
 	m.payload = c.Bytes()
 	if err := c.finish("manifest"); err != nil {
 		return nil, err
 	}
 	return m, m.validate()
+}
+
+// readServers reads what appendServers wrote.
+func readServers(c *recordReader) []server {
+	servers := make([]server, c.Count(serverLeast))
+	for i := range servers {
+		s := &servers[i]
+		s.suffrage = raft.ServerSuffrage(min(c.Uvarint(), math.MaxInt32))
+		s.Replica = quorate.ReplicaID(c.Uvarint())
+		s.Node.Name = string(c.Bytes())
+		copy(s.Node.Incarnation[:], c.Take(uint64(len(s.Node.Incarnation))))
+	}
+	return servers
 }
 
 // validate checks what no checksum can: that the manifest makes sense.

@@ -21,6 +21,11 @@ type metrics struct {
 	flushes      *prometheus.CounterVec
 	flushSeconds prometheus.Histogram
 
+	rounds    prometheus.Counter
+	refusals  prometheus.Counter
+	installs  prometheus.Counter
+	transfers *prometheus.CounterVec
+
 	// The outcomes of proposals, resolved once.
 	applied, rejected, overloaded, unknown prometheus.Counter
 }
@@ -83,6 +88,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Time to persist a frozen state and publish its manifest.",
 		}),
 	}
+	m.addPeers()
 	m.applied = m.proposals.WithLabelValues("applied")
 	m.rejected = m.proposals.WithLabelValues("rejected")
 	m.overloaded = m.proposals.WithLabelValues("overloaded")
@@ -93,10 +99,31 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		m.groups, m.broken, m.quarantined, m.proposals, m.proposeSeconds, m.queuedBytes, m.entries, m.entryBytes,
 		m.entryCommands, m.storeSeconds, m.appliedEntries, m.flushes, m.flushSeconds,
+		m.rounds, m.refusals, m.installs, m.transfers,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// addPeers makes the metrics of groups with several members.
+func (m *metrics) addPeers() {
+	m.rounds = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "quorate_raft_quorum_rounds_total",
+		Help: "Messages sent to other nodes to confirm reads, each for all sets and reads that waited.",
+	})
+	m.refusals = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "quorate_raft_refused_messages_total",
+		Help: "Messages that another member refused, or answered in a way that was not understood.",
+	})
+	m.installs = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "quorate_raft_installed_manifests_total",
+		Help: "Manifests that this node's leaders installed on members that lagged behind the log.",
+	})
+	m.transfers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "quorate_raft_leadership_transfers_total",
+		Help: "Leaderships that were to be handed over, by outcome: done, failed.",
+	}, []string{"outcome"})
 }

@@ -63,6 +63,7 @@ type files struct {
 	log       *checkedLog
 	local     Member
 	tail      tail
+	trail     *trail
 }
 
 func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.ReplicaID) (o *files, err error) {
@@ -74,7 +75,7 @@ func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.R
 	if err := checkFormed(dir, set, replica); err != nil {
 		return nil, err
 	}
-	o = &files{}
+	o = &files{trail: newTrail(h.cfg.TrailingBytes)}
 	if o.manifests, err = openManifestStore(filepath.Join(dir, manifestFile), h.cfg.publish); err != nil {
 		return nil, err
 	}
@@ -82,11 +83,9 @@ func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.R
 	if m.set != set || m.replica != replica {
 		return nil, damaged("the manifest is that of set %d, replica %d", m.set, m.replica)
 	}
-	self, ok := find(m.servers, replica)
-	if !ok {
-		return nil, fmt.Errorf("the replica is not in its set's configuration at index %d", m.index)
+	if o.local, err = h.identify(m); err != nil {
+		return nil, err
 	}
-	o.local = self.Member
 	if o.votes, err = openVoteStore(filepath.Join(dir, voteFile), set, replica, h.cfg.publish); err != nil {
 		return nil, err
 	}
@@ -112,6 +111,22 @@ func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.R
 	return o, nil
 }
 
+// identify tells which member a replica is. One that has joined stands in no
+// configuration until the leader's log reaches it, and one that was removed
+// does no more.
+func (h *Host) identify(m *manifest) (Member, error) {
+	self, ok := find(m.servers, m.replica)
+	switch {
+	case !ok && h.cfg.Node == quorate.NodeID{}:
+		return Member{}, fmt.Errorf("the replica is not in its set's configuration at index %d", m.index)
+	case !ok:
+		return Member{Node: h.cfg.Node, Replica: m.replica}, nil
+	case h.cfg.Node != quorate.NodeID{} && self.Node != h.cfg.Node:
+		return Member{}, fmt.Errorf("the replica is that of node %s", self.Node)
+	}
+	return self.Member, nil
+}
+
 // settle checks the log against manifest, vote and low-water mark, deletes it
 // if it is not the manifest's, and makes the mark say that the replica runs. The
 // mark's publication fsyncs the directory, so that manifest and vote are durable
@@ -119,7 +134,7 @@ func (h *Host) openFiles(dir string, set quorate.ReplicaSetID, replica quorate.R
 func (o *files) settle(level waterLevel) (err error) {
 	m := o.manifests.current()
 	o.low.volatile = o.log.volatile()
-	if o.tail, err = inspect(o.log, m); err != nil {
+	if o.tail, err = inspect(o.log, m, o.trail); err != nil {
 		return err
 	}
 	reached := max(o.tail.last, m.index)
@@ -138,6 +153,7 @@ func (o *files) settle(level waterLevel) (err error) {
 			return fmt.Errorf("delete a log that is not the manifest's: %w", err)
 		}
 		o.tail = tail{follows: true}
+		o.trail.truncated(0)
 		return nil
 	}
 	return o.low.save(reached, false)
@@ -150,13 +166,15 @@ type tail struct {
 	bytes       int64  // of the commands past the manifest
 	commands    int    // how many those are
 	lastCommand uint64 // the index of the last of them, 0 if there is none
+	// configurations are those past the manifest.
+	configurations []generation
 	// follows tells that the log continues the manifest, or is empty.
 	follows bool
 }
 
 // inspect reads the whole log before Raft does, which panics on an entry that it
 // cannot read and would take every other group of the process along.
-func inspect(log *checkedLog, m *manifest) (t tail, err error) {
+func inspect(log *checkedLog, m *manifest, marks *trail) (t tail, err error) {
 	if t.first, err = log.FirstIndex(); err != nil {
 		return t, err
 	}
@@ -184,6 +202,16 @@ func inspect(log *checkedLog, m *manifest) (t tail, err error) {
 		t.term = l.Term
 		if index == m.index {
 			t.follows = l.Term == m.term
+		}
+		marks.stored(&l)
+		if l.Type == raft.LogConfiguration {
+			servers, err := decodeConfiguration(l.Data)
+			if err != nil {
+				return t, fmt.Errorf("log entry %d: %w", index, err)
+			}
+			if index > m.index {
+				t.configurations = append(t.configurations, generation{index: index, servers: servers})
+			}
 		}
 		if l.Type != raft.LogCommand {
 			continue
@@ -220,34 +248,41 @@ func checkCommand(l *raft.Log) error {
 func (h *Host) start(ctx context.Context, o *files, sm StateMachine) (*Group, error) {
 	m := o.manifests.current()
 	logger := h.cfg.Logger.With("set", uint64(m.set), "replica", uint64(m.replica))
-	single := voters(m.servers) == 1
+	news := &notice{}
+	book := newRoster(m, o.tail.configurations, news)
+	single := book.isAlone(o.local)
 	lifetime, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g := &Group{
-		host: h, set: m.set, replica: m.replica, logger: logger,
+		host: h, set: m.set, local: o.local, logger: logger,
 		guard: newGuard(), manifests: o.manifests, low: o.low,
-		transport: h.cfg.newTransport(o.local),
-		cancel:    cancel,
-		flushing:  make(chan struct{}, 1),
-		closing:   make(chan struct{}),
-		stopped:   make(chan struct{}),
-		failed:    make(chan struct{}),
+		news: news, roster: book, progress: &progress{news: news},
+		cancel:   cancel,
+		turn:     make(chan struct{}, 1),
+		flushing: make(chan struct{}, 1),
+		closing:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+		failed:   make(chan struct{}),
 	}
+	g.transport = h.cfg.newTransport(g)
 	o.manifests.guard, o.votes.guard, o.low.guard = g.guard, g.guard, g.guard
 	o.manifests.dog = h.watchdog(m, "publish the manifest")
 	o.votes.dog = h.watchdog(m, "save the vote")
 	brake := newReplay(0, g.guard.halted)
-	if single {
+	if len(book.latest().servers) == 1 {
+		// Learners are sent the log by goroutines that must not be held back.
 		brake.upTo = o.tail.last
 	}
 	g.log = &guardedLog{
 		checkedLog: o.log, guard: g.guard, dog: h.watchdog(m, "append to the log"),
 		low: o.low, manifests: o.manifests, replay: brake, metrics: h.metrics,
+		roster: book, trail: o.trail, trailing: int64(h.cfg.TrailingBytes),
 	}
 	g.log.bytes.Store(o.tail.bytes)
 	g.proposer = newProposer(g)
 	g.machine = &machine{
 		sm: sm, guard: g.guard, manifests: o.manifests, replay: brake,
 		proposer: g.proposer, metrics: h.metrics, lifetime: lifetime, catchUp: newCatchUp(o.tail, logger),
+		roster: book, news: news,
 	}
 	g.machine.index.Store(m.index)
 	g.machine.term.Store(m.term)
@@ -285,7 +320,7 @@ func (h *Host) raftConfig(local Member, logger *slog.Logger) *raft.Config {
 	return &raft.Config{
 		ProtocolVersion:    raft.ProtocolVersionMax,
 		LocalID:            local.serverID(),
-		Logger:             newLibraryLogger(logger),
+		Logger:             newRaftLogger(logger),
 		HeartbeatTimeout:   timeout + time.Millisecond,
 		ElectionTimeout:    timeout + time.Millisecond,
 		LeaderLeaseTimeout: timeout,
@@ -297,7 +332,7 @@ func (h *Host) raftConfig(local Member, logger *slog.Logger) *raft.Config {
 		// Snapshots are taken when Flush says so, and by nothing else.
 		SnapshotInterval:  never,
 		SnapshotThreshold: math.MaxUint64 / 2,
-		// A single voter has no follower that could want entries again.
+		// What followers may want again, guardedLog keeps: by bytes.
 		TrailingLogs:             0,
 		NoSnapshotRestoreOnStart: true,
 		NoLegacyTelemetry:        true,

@@ -41,6 +41,9 @@ type proposer struct {
 	// have been copied into an entry, so that a caller who gives up can wait
 	// until its command is no longer read.
 	encoding sync.Mutex
+	// gate has room for whoever hands an entry to the library, or sees to it
+	// that nobody does.
+	gate chan struct{}
 }
 
 func newProposer(g *Group) *proposer {
@@ -49,6 +52,7 @@ func newProposer(g *Group) *proposer {
 		queue:   newQueue(g.host.cfg.QueueBytes),
 		flights: newFlights(g.host.cfg.InFlight),
 		done:    make(chan struct{}),
+		gate:    make(chan struct{}, 1),
 	}
 }
 
@@ -149,6 +153,13 @@ func (p *proposer) next() bool {
 	case <-p.group.guard.halted:
 		return false
 	}
+	select {
+	case p.gate <- struct{}{}:
+	case <-p.group.guard.halted:
+		<-p.flights.slots
+		return false
+	}
+	defer func() { <-p.gate }()
 	f := p.encode()
 	if f == nil {
 		<-p.flights.slots
@@ -156,6 +167,20 @@ func (p *proposer) next() bool {
 	}
 	p.submit(f)
 	return true
+}
+
+// hold has proposals wait until release is called: none is on its way to the
+// library when it returns. A leader that hands over refuses entries in a way
+// that submit cannot see.
+func (p *proposer) hold(ctx context.Context) (release func(), err error) {
+	select {
+	case p.gate <- struct{}{}:
+		return func() { <-p.gate }, nil
+	case <-ctx.Done():
+		return nil, p.gaveUp(ctx.Err())
+	case <-p.group.guard.halted:
+		return nil, p.group.refusal()
+	}
 }
 
 // encode joins waiting calls into an entry. The entry's memory is its own and
@@ -192,7 +217,7 @@ func (p *proposer) encode() *flight {
 // it, which is when the entry before it is on disk.
 //
 // The loop answers only to the future, which is not waited for (see flights).
-// It refuses an entry only while it does not lead; so if this replica led in
+// It refuses an entry only while it does not lead, or hands over (see hold); so if this replica led in
 // the same term before and after, the entry was accepted, and from then on only
 // the loss of that term can lose it, which the supervisor notices.
 func (p *proposer) submit(f *flight) {

@@ -27,8 +27,10 @@ func beginRecord(magic string, version byte) []byte {
 
 // sealRecord ends a record.
 func sealRecord(record []byte) []byte {
-	return binary.LittleEndian.AppendUint32(record, crc32.Checksum(record, castagnoli))
+	return binary.LittleEndian.AppendUint32(record, checksum(record))
 }
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // openRecord checks a record's frame and returns its payload.
 func openRecord(data []byte, magic string, version byte) (*recordReader, error) {
@@ -36,7 +38,7 @@ func openRecord(data []byte, magic string, version byte) (*recordReader, error) 
 		return nil, damaged("record %q of %d bytes is shorter than its frame", magic, len(data))
 	}
 	body := data[:len(data)-recordCRCLen]
-	if got, want := crc32.Checksum(body, castagnoli), binary.LittleEndian.Uint32(data[len(body):]); got != want {
+	if got, want := checksum(body), binary.LittleEndian.Uint32(data[len(body):]); got != want {
 		return nil, damaged("record %q: checksum is %08x, its bytes give %08x", magic, want, got)
 	}
 	if string(body[:4]) != magic {

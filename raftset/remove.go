@@ -15,6 +15,7 @@ import (
 const (
 	removedName     = "raft"
 	removedAsideDir = removedName + quarantineSuffix
+	removedJoining  = removedName + joiningSuffix
 )
 
 // Exists tells whether a replica has files here, in service or quarantined.
@@ -32,7 +33,7 @@ func (h *Host) Exists(set quorate.ReplicaSetID, replica quorate.ReplicaID) (bool
 }
 
 // Remove takes a replica's files out of the host for ever: its directory, and
-// one that was quarantined, are renamed into the directory to, which the caller
+// one that was quarantined or half made, are renamed into the directory to, which the caller
 // has made durable on the same file system. Nothing is deleted; when Remove
 // returns nil the files are gone from here and will not come back after a
 // crash. It is idempotent, and refuses a set that is open.
@@ -44,13 +45,11 @@ func (h *Host) Remove(set quorate.ReplicaSetID, replica quorate.ReplicaID, to st
 	if err := h.reserve(set); err != nil {
 		return fmt.Errorf("remove set %d, replica %d: %w", set, replica, err)
 	}
-	defer func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.groups, set)
-	}()
+	defer h.unreserve(set)
 	dir := replicaDir(h.cfg.Dir, set, replica)
-	for from, name := range map[string]string{dir: removedName, dir + quarantineSuffix: removedAsideDir} {
+	for from, name := range map[string]string{
+		dir: removedName, dir + quarantineSuffix: removedAsideDir, dir + joiningSuffix: removedJoining,
+	} {
 		err := durable.Rename(from, filepath.Join(to, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove set %d, replica %d: %w", set, replica, err)

@@ -11,7 +11,7 @@ import (
 
 // transport is what a group needs of the network: all that hashicorp/raft asks
 // for, and a quorum round for confirmed reads. One is made per group; it is the
-// seam at which a multiplexed one takes the loopback's place.
+// seam at which peerTransport takes the loopback's place.
 //
 // Whatever implements it must ignore SetHeartbeatHandler and put heartbeats on
 // the Consumer channel with everything else: the library's fast path for them
@@ -25,7 +25,8 @@ type transport interface {
 	raft.WithClose
 	// confirmQuorum returns nil once a quorum of the voters has acknowledged,
 	// in term, a message that was sent after the call began (PROTOCOL 24). The
-	// library's VerifyLeader also counts older ones.
+	// library's VerifyLeader also counts older ones. Errors are of kind
+	// Unavailable.
 	confirmQuorum(ctx context.Context, term uint64) error
 }
 
@@ -38,8 +39,8 @@ type loopback struct {
 
 var errNoPeers = errors.New("the loopback transport reaches no peers")
 
-func newLoopback(local Member) transport {
-	return &loopback{local: local.address(), inbound: make(chan raft.RPC)}
+func newLoopback(g *Group) transport {
+	return &loopback{local: g.local.address(), inbound: make(chan raft.RPC)}
 }
 
 // confirmQuorum needs no round: the one voter is the leader that asks.

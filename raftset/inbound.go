@@ -1,0 +1,307 @@
+package raftset
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/cursor"
+)
+
+// maxInboxBytes bounds what waits in one group to be handled; more is refused,
+// and the leader sends it again.
+const maxInboxBytes = 64 << 20
+
+// Deliver takes in a message that another node's host sent here. answer is
+// called exactly once, by any goroutine, with what is to be sent back. The
+// message is the host's from then on: entries in it are kept.
+//
+// A message is heard only by the very replica that it names, and only from the
+// node on which the sending member lives (PROTOCOL 2). Neither what is damaged
+// nor what is not for a replica here does more than be refused.
+func (h *Host) Deliver(from quorate.NodeID, message []byte, answer func([]byte)) {
+	if err := h.deliver(from, message, answer); err != nil {
+		answer(refusal(err))
+	}
+}
+
+// deliver takes a message over, or says why not.
+func (h *Host) deliver(from quorate.NodeID, message []byte, answer func([]byte)) error {
+	kind, c, err := openMessage(message)
+	if err != nil {
+		return err
+	}
+	if messageKind(kind) == askTerms {
+		seats, err := readSeats(c)
+		if err != nil {
+			return err
+		}
+		answer(termsReply(h.terms(seats)))
+		return nil
+	}
+	e := readEnvelope(kind, c)
+	if c.Bad {
+		return c.Finish(errMalformed, "envelope")
+	}
+	g, ok := h.Group(e.set)
+	if !ok {
+		return refuse(refusedNotOpen)
+	}
+	t, ok := g.transport.(receiver)
+	if !ok {
+		return refuse(refusedNotOpen)
+	}
+	in, err := g.admit(from, e)
+	if err != nil {
+		return err
+	}
+	in.body, in.answer = c, answer
+	return t.receive(in)
+}
+
+// receiver is a transport that takes messages in.
+type receiver interface {
+	// receive takes a message over, or says why not.
+	receive(in inbound) error
+}
+
+// admit checks who speaks to whom.
+func (g *Group) admit(from quorate.NodeID, e envelope) (inbound, error) {
+	if e.to != g.local.Replica {
+		return inbound{}, refuse(refusedReplica)
+	}
+	sender := Member{Node: from, Replica: e.from}
+	known, ok := find(g.roster.latest().servers, e.from)
+	switch {
+	case ok && known.Node != from:
+		return inbound{}, refuse(refusedSender)
+	case !ok && (e.kind == askVote || e.kind == askPreVote || e.kind == askElection):
+		// A leader may be one that this replica's log does not name yet; a
+		// candidate, or one that hands over, may not.
+		return inbound{}, refuse(refusedSender)
+	}
+	return inbound{kind: e.kind, sender: sender}, nil
+}
+
+// inbound is a message that was admitted.
+type inbound struct {
+	kind   messageKind
+	sender Member
+	body   *cursor.Cursor
+	answer func([]byte)
+}
+
+// receive implements receiver.
+func (t *peerTransport) receive(in inbound) error {
+	if err := t.over(); err != nil {
+		return err
+	}
+	if in.kind == askPrepare {
+		return t.fetches.take(in)
+	}
+	return t.inbox.take(in)
+}
+
+// start runs a goroutine of the transport, unless it is closed.
+func (t *peerTransport) start(run func()) bool {
+	t.inbox.mu.Lock()
+	defer t.inbox.mu.Unlock()
+	if t.inbox.closed {
+		return false
+	}
+	t.running.Go(run)
+	return true
+}
+
+// inbox hands a group's messages to the library one after the other: the next
+// when the last is answered, so that what is checked of the replica's term
+// before still holds when the library sees the message. Its goroutine lives only
+// while there is something to hand over; idle groups have none.
+type inbox struct {
+	transport *peerTransport
+	// installed is the manifest that was installed last, and how often in a row.
+	// The goroutine's alone.
+	installed struct {
+		index uint64
+		times int
+	}
+
+	mu      sync.Mutex
+	waiting []inbound
+	bytes   int
+	busy    bool
+	closed  bool
+}
+
+func (b *inbox) take(in inbound) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return refuse(refusedStopped)
+	}
+	if b.bytes > maxInboxBytes {
+		return refuse(refusedOverload)
+	}
+	b.bytes += len(in.body.B)
+	b.waiting = append(b.waiting, in)
+	if !b.busy {
+		b.busy = true
+		b.transport.running.Go(b.run)
+	}
+	return nil
+}
+
+// next takes out what waits longest. When nothing does, or the transport is
+// closed, the goroutine is over.
+func (b *inbox) next() (inbound, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || len(b.waiting) == 0 {
+		b.busy = false
+		return inbound{}, false
+	}
+	in := b.waiting[0]
+	b.waiting = slices.Delete(b.waiting, 0, 1)
+	b.bytes -= len(in.body.B)
+	return in, true
+}
+
+// close refuses what waits and what comes.
+func (b *inbox) close() {
+	b.mu.Lock()
+	waiting := b.waiting
+	b.waiting, b.bytes, b.closed = nil, 0, true
+	b.mu.Unlock()
+	for _, in := range waiting {
+		in.answer(refusal(refuse(refusedStopped)))
+	}
+}
+
+func (b *inbox) run() {
+	for {
+		in, ok := b.next()
+		if !ok {
+			return
+		}
+		answer, err := b.handle(in)
+		if err == nil {
+			// What the library says must not leave after a failure, though it
+			// was true before.
+			err = b.transport.over()
+		}
+		if err != nil {
+			answer = refusal(err)
+		}
+		in.answer(answer)
+	}
+}
+
+// handle has the library handle one message.
+func (b *inbox) handle(in inbound) ([]byte, error) {
+	g := b.transport.group
+	header := raft.RPCHeader{
+		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(in.sender.serverID()), Addr: []byte(in.sender.address()),
+	}
+	switch in.kind {
+	case askAppend:
+		r, err := readAppend(in.body)
+		if err != nil {
+			return nil, err
+		}
+		r.RPCHeader = header
+		return b.feed(raft.RPC{Command: r})
+	case askVote:
+		r, err := readVote(in.body)
+		if err != nil {
+			return nil, err
+		}
+		r.RPCHeader = header
+		return b.feed(raft.RPC{Command: r})
+	case askPreVote:
+		r, err := readPreVote(in.body)
+		if err != nil {
+			return nil, err
+		}
+		r.RPCHeader = header
+		return b.feed(raft.RPC{Command: r})
+	case askElection:
+		term, err := readElection(in.body)
+		if err != nil {
+			return nil, err
+		}
+		if !g.mayRun(term) {
+			return nil, refuse(refusedStale)
+		}
+		return b.feed(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}})
+	case askInstall:
+		r, payload, err := readInstall(in.body)
+		if err != nil {
+			return nil, err
+		}
+		r.RPCHeader = header
+		answer, err := b.feed(raft.RPC{Command: r, Reader: bytes.NewReader(payload)})
+		b.watchInstall(r)
+		return answer, err
+	case askPrepare, askTerms:
+	}
+	return nil, fmt.Errorf("%w: kind %d", errMalformed, in.kind)
+}
+
+// mayRun tells whether a leader's call to run for leader is of now. The library
+// obeys it in any term, though it may have been on its way for long, and lets
+// voters turn against a leader in office for it.
+func (g *Group) mayRun(term uint64) bool {
+	self, ok := find(g.roster.latest().servers, g.local.Replica)
+	return ok && self.suffrage == raft.Voter && g.raft.CurrentTerm() == term && g.raft.State() == raft.Follower
+}
+
+// feed hands one command to the library's main loop and waits for its answer.
+func (b *inbox) feed(rpc raft.RPC) ([]byte, error) {
+	answers := make(chan raft.RPCResponse, 1)
+	rpc.RespChan = answers
+	select {
+	case b.transport.consumer <- rpc:
+	case <-b.transport.closed:
+		return nil, refuse(refusedStopped)
+	}
+	select {
+	case a := <-answers:
+		if a.Error != nil {
+			return nil, a.Error
+		}
+		return reply(a.Response)
+	case <-b.transport.closed:
+		return nil, refuse(refusedStopped)
+	}
+}
+
+// watchInstall fails a replica that installed manifests do not help. After an
+// installation onto a log that was longer than it or another's, the library goes
+// on with the old log's end in mind, though the log is gone: it refuses all that
+// follows, is sent the manifest again, and so for ever (hashicorp/raft#697). A
+// replica that opens anew reads its log's end from the log.
+func (b *inbox) watchInstall(r *raft.InstallSnapshotRequest) {
+	g := b.transport.group
+	if g.manifests.current().index != r.LastLogIndex {
+		return // it was refused
+	}
+	last := &b.installed
+	if last.index != r.LastLogIndex {
+		last.index, last.times = r.LastLogIndex, 0
+	}
+	last.times++
+	switch end := g.raft.LastIndex(); {
+	case end > r.LastLogIndex:
+		g.guard.fail(fmt.Errorf("the manifest at index %d was installed over a log that ends at %d: %w", r.LastLogIndex, end, errReopen))
+	case last.times > maxInstalls:
+		g.guard.fail(fmt.Errorf("the manifest at index %d was installed %d times: %w", r.LastLogIndex, last.times, errReopen))
+	}
+}
+
+// maxInstalls is how often one manifest is installed before it is taken to be
+// of no help.
+const maxInstalls = 2
