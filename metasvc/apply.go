@@ -33,7 +33,7 @@ func (c Bootstrap) apply(s *state, _ uint64) any {
 		Meta:    []Member{{Node: c.Node.ID, Replica: c.MetaReplica}},
 	})
 	s.last.node++
-	s.putNode(&Node{NodeSpec: c.Node, Number: s.last.node})
+	s.putNode(&Node{NodeSpec: c.Node, Number: s.last.node, State: NodeActive})
 	return BootstrapResult{Index: s.index, Cluster: c.Cluster}
 }
 
@@ -48,9 +48,11 @@ func (c AdmitNode) apply(s *state, _ uint64) any {
 	switch {
 	case known == nil:
 		s.last.node++
-		s.putNode(&Node{NodeSpec: c.Node, Number: s.last.node})
+		s.putNode(&Node{NodeSpec: c.Node, Number: s.last.node, State: NodeActive})
+	case known.State == NodeRemoved:
+		return refuse(ReasonConflict, "node %s was removed from the cluster: it joins only with an empty data directory, as another node", c.Node.ID)
 	case known.NodeSpec != c.Node:
-		s.putNode(&Node{NodeSpec: c.Node, Number: known.Number})
+		s.putNode(&Node{NodeSpec: c.Node, Number: known.Number, State: known.State})
 	}
 	return AdmitNodeResult{Index: s.index, Number: s.nodes[c.Node.ID].Number}
 }

@@ -60,19 +60,24 @@ func (c PlanBucket) checkPlacement(s *state) *Refusal {
 		return refuse(ReasonInvalid, "bucket %v: %d shards are not between 1 and %d", c.Range, n, MaxShards)
 	}
 	for shard, nodes := range c.Placement {
-		if n := len(nodes); n < 1 || n > MaxReplicas {
-			return refuse(ReasonInvalid, "bucket %v shard %d: %d replicas are not between 1 and %d", c.Range, shard, n, MaxReplicas)
+		if r := s.checkPlaces(nodes); r != nil {
+			return refuse(r.Reason, "bucket %v shard %d: %s", c.Range, shard, r.Rule)
 		}
-		for i, id := range nodes {
-			node := s.nodes[id]
-			switch {
-			case node == nil:
-				return refuse(ReasonNotFound, "bucket %v shard %d: node %s does not exist", c.Range, shard, id)
-			case node.Roles&RoleData == 0:
-				return refuse(ReasonInvalid, "bucket %v shard %d: node %s holds no data", c.Range, shard, id)
-			case slices.Contains(nodes[:i], id):
-				return refuse(ReasonInvalid, "bucket %v shard %d: node %s stands twice", c.Range, shard, id)
-			}
+	}
+	return nil
+}
+
+// checkPlaces checks the nodes of a new set's replicas.
+func (s *state) checkPlaces(nodes []quorate.NodeID) *Refusal {
+	if n := len(nodes); n < 1 || n > MaxReplicas {
+		return refuse(ReasonInvalid, "%d replicas are not between 1 and %d", n, MaxReplicas)
+	}
+	for i, id := range nodes {
+		if r := s.checkHolder(id); r != nil {
+			return r
+		}
+		if slices.Contains(nodes[:i], id) {
+			return refuse(ReasonInvalid, "node %s stands twice", id)
 		}
 	}
 	return nil
@@ -87,10 +92,12 @@ func (c ReportFormed) apply(s *state, _ uint64) any {
 		return refuse(ReasonNotFound, "replica %d is not a member of set %d", c.Replica, c.Set)
 	}
 	bucket := s.buckets[set.Bucket]
-	at, reported := slices.BinarySearch(set.Formed, c.Replica)
-	if !reported {
+	if !set.hasFormed(c.Replica) {
+		if set.Moved { // PROTOCOL 2
+			return refuse(ReasonOutdated, "set %d: replica %d did not form before the set's members changed, and is to be replaced", c.Set, c.Replica)
+		}
 		formed := *set
-		formed.Formed = slices.Insert(slices.Clone(set.Formed), at, c.Replica)
+		formed.Formed = with(set.Formed, c.Replica)
 		if set.State == ReplicaSetForming && len(formed.Formed) > len(formed.Members)/2 { // PROTOCOL 2: a majority
 			formed.State = ReplicaSetOpen
 			if formed.Pending {
@@ -134,4 +141,38 @@ func (s *state) openIfReady(b *BucketRecord) *BucketRecord {
 // formed tells whether all sets of a bucket are formed.
 func (s *state) formed(b *BucketRecord) bool {
 	return !slices.ContainsFunc(b.SetIDs, func(id quorate.ReplicaSetID) bool { return s.sets[id].State == ReplicaSetForming })
+}
+
+func (c ReplanSet) apply(s *state, term uint64) any {
+	set := s.sets[c.Set]
+	if set == nil {
+		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
+	}
+	bucket := s.buckets[set.Bucket]
+	switch {
+	case c.Term != term:
+		return refuse(ReasonOutdated, "set %d: that it never forms was decided in term %d, this is term %d", c.Set, c.Term, term)
+	case set.State != ReplicaSetForming || bucket.State == BucketDropping:
+		return refuse(ReasonOutdated, "set %d is %s and its bucket %s: only a set that is forming is planned anew", c.Set, set.State, bucket.State)
+	case set.Base != 0 && len(c.Nodes) > 0:
+		return refuse(ReasonInvalid, "set %d is an overlay: it lies where its base %d does", c.Set, set.Base)
+	}
+	changed := *bucket
+	var planned quorate.ReplicaSetID
+	if set.Base != 0 {
+		changed.OverlayIDs = slices.Clone(bucket.OverlayIDs)
+		changed.OverlayIDs[set.Shard] = 0
+	} else {
+		if r := s.checkPlaces(c.Nodes); r != nil {
+			return refuse(r.Reason, "set %d: %s", c.Set, r.Rule)
+		}
+		fresh := s.mintSet(bucket.ID, set.Shard, bucket.Range, c.Nodes)
+		s.putSet(fresh)
+		planned = fresh.ID
+		changed.SetIDs = slices.Clone(bucket.SetIDs)
+		changed.SetIDs[set.Shard] = planned
+	}
+	s.putBucket(&changed)
+	s.dropSet(set) // it has no samples: nobody wrote to it
+	return ReplanSetResult{Index: s.index, Set: planned}
 }

@@ -12,7 +12,8 @@ import (
 //	EffectDrop    -> its sets are dropping: every node knows
 //	ReportDropped <- each replica, when its files are out of the way
 //
-// With a set's last report its record goes, with the last set the bucket's.
+// With a set's last report its record goes, with the last set the bucket's; a
+// replica that had left the set before reports it (ReportLeft), too.
 // There is no other way to drop a set that holds the only copy of samples.
 
 func (c BeginDrop) apply(s *state, term uint64) any {
@@ -38,7 +39,8 @@ func (c BeginDrop) apply(s *state, term uint64) any {
 	for _, set := range s.setsOf(bucket.ID) {
 		if set.Intent != nil || set.SealAsked { // what they wanted has no object any more
 			given := *set
-			given.Intent, given.SealAsked = nil, false
+			given.dropIntent()
+			given.SealAsked = false
 			s.putSet(&given)
 		}
 	}
@@ -125,6 +127,7 @@ func (c EffectDrop) apply(s *state, _ uint64) any {
 // (PROTOCOL 16). The caller forgets its deletions.
 func (s *state) dropSet(set *ReplicaSet) *ReplicaSet {
 	dropped := *set
+	dropped.dropIntent()
 	dropped.State = ReplicaSetDropping
 	dropped.Pending = false
 	s.putSet(&dropped)
@@ -143,21 +146,12 @@ func (c ReportDropped) apply(s *state, _ uint64) any {
 	case set.State != ReplicaSetDropping:
 		return refuse(ReasonConflict, "set %d is %s, and replica %d says that it was dropped", c.Set, set.State, c.Replica)
 	}
-	at, reported := slices.BinarySearch(set.Dropped, c.Replica)
-	if reported {
+	if _, reported := slices.BinarySearch(set.Dropped, c.Replica); reported {
 		return ReportDroppedResult{Index: s.index}
 	}
-	if len(set.Dropped)+1 < len(set.Members) {
-		dropped := *set
-		dropped.Dropped = slices.Insert(slices.Clone(set.Dropped), at, c.Replica)
-		s.putSet(&dropped)
-		return ReportDroppedResult{Index: s.index}
-	}
-	s.removeSet(set)
-	if bucket := s.buckets[set.Bucket]; bucket.State == BucketDropping && !s.hasSets(bucket.ID) {
-		s.removeBucket(bucket)
-	}
-	return ReportDroppedResult{Index: s.index, Gone: true}
+	dropped := *set
+	dropped.Dropped = with(set.Dropped, c.Replica)
+	return ReportDroppedResult{Index: s.index, Gone: s.putOrRemove(&dropped)}
 }
 
 func (c SetTenantRetention) apply(s *state, _ uint64) any {

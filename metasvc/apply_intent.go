@@ -3,9 +3,10 @@ package metasvc
 import "bytes"
 
 // Intents are kept in their set's record, which is why there is at most one
-// per set (PROTOCOL 4). A seal is confirmed by its verdict (apply_seal.go). What
-// a confirmed intent of another kind changes in the map comes with the command
-// version that brings that kind's executor; until then Done alone records it.
+// per set (PROTOCOL 4). A seal is confirmed by its verdict (apply_seal.go), a
+// change of members by the set's leader, or by the replica that has taken a
+// sealed set's file (apply_members.go), new bounds by the set's leader
+// (apply_cut.go).
 
 func (c BeginIntent) apply(s *state, term uint64) any {
 	set := s.sets[c.Set]
@@ -14,6 +15,9 @@ func (c BeginIntent) apply(s *state, term uint64) any {
 	}
 	if !c.Kind.known() {
 		return refuse(ReasonInvalid, "set %d: intent kind %d is unknown", c.Set, c.Kind)
+	}
+	if c.Kind != IntentSeal {
+		return refuse(ReasonInvalid, "set %d: a change of %s has a command of its own", c.Set, c.Kind)
 	}
 	if len(c.Payload) > maxIntentPayload {
 		return refuse(ReasonLimit, "set %d: intent payload of %d bytes is over the limit of %d", c.Set, len(c.Payload), maxIntentPayload)
@@ -32,22 +36,14 @@ func (c BeginIntent) apply(s *state, term uint64) any {
 	if set.State == ReplicaSetDropping || s.buckets[set.Bucket].State == BucketDropping {
 		return refuse(ReasonOutdated, "set %d is dropped", c.Set)
 	}
-	if c.Kind != IntentSeal && set.State == ReplicaSetSealed {
-		return refuse(ReasonOutdated, "set %d is sealed: it has no log any more", c.Set)
-	}
-	if c.Kind == IntentSeal {
-		if r := s.checkSeal(set, c.Payload); r != nil {
-			return r
-		}
+	if r := s.checkSeal(set, c.Payload); r != nil {
+		return r
 	}
 	if held := s.intentBytes(); held+len(c.Payload) > maxIntentBytes {
 		return refuse(ReasonBusy, "set %d: %d bytes of intents are under way, and %d more are over the limit of %d", c.Set, held, len(c.Payload), maxIntentBytes)
 	}
-	s.last.intent++
 	begun := *set
-	begun.Intent = &Intent{ID: IntentID(s.last.intent), Kind: c.Kind, Term: c.Term, Payload: c.Payload}
-	s.putSet(&begun)
-	return IntentResult{Index: s.index, Intent: begun.Intent.ID}
+	return s.begin(&begun, c.Kind, c.Term, c.Payload)
 }
 
 // intentBytes is the size of the payloads of all intents under way.
@@ -77,17 +73,20 @@ func (c ConfirmIntent) apply(s *state, _ uint64) any {
 	if set.Intent == nil || set.Intent.ID != c.Intent {
 		return refuse(ReasonOutdated, "set %d: intent %d is not under way", c.Set, c.Intent)
 	}
-	if set.Sealing() != nil {
+	switch {
+	case set.Sealing() != nil:
 		return refuse(ReasonInvalid, "set %d: a seal is confirmed by the reports of its replicas", c.Set)
+	case set.State == ReplicaSetSealed:
+		return refuse(ReasonInvalid, "set %d is sealed: the replica that joins it reports that it has the file", c.Set)
+	case set.Intent.Kind == IntentBounds:
+		s.confirmBounds(set, c.LogIndex)
+	default:
+		s.confirmMembers(set, c.LogIndex)
 	}
-	confirmed := *set
-	confirmed.Intent = nil
-	confirmed.Done = &Confirmation{ID: c.Intent, Kind: set.Intent.Kind, LogIndex: c.LogIndex}
-	s.putSet(&confirmed)
 	return IntentResult{Index: s.index, Intent: c.Intent}
 }
 
-func (c CancelIntent) apply(s *state, _ uint64) any {
+func (c CancelIntent) apply(s *state, term uint64) any {
 	set := s.sets[c.Set]
 	if set == nil {
 		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
@@ -95,11 +94,8 @@ func (c CancelIntent) apply(s *state, _ uint64) any {
 	if set.Intent == nil || set.Intent.ID != c.Intent {
 		return refuse(ReasonOutdated, "set %d: intent %d is not under way", c.Set, c.Intent)
 	}
-	if set.Sealing() != nil {
-		return refuse(ReasonInvalid, "set %d: a seal cannot be given up, its entry may stand in the set's log", c.Set)
+	if set.Intent.Kind != IntentMembers {
+		return refuse(ReasonInvalid, "set %d: an intent of kind %s cannot be given up, its entry may stand in the set's log", c.Set, set.Intent.Kind)
 	}
-	cancelled := *set
-	cancelled.Intent = nil
-	s.putSet(&cancelled)
-	return IntentResult{Index: s.index, Intent: c.Intent}
+	return s.cancelMembers(set, term)
 }

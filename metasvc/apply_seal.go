@@ -55,6 +55,12 @@ func (s *state) checkSeal(set *ReplicaSet, payload []byte) *Refusal {
 	if set.Pending {
 		return refuse(ReasonBusy, "set %d: not every node knows of the overlay yet", set.ID)
 	}
+	if outOfBounds(set, s.buckets[set.Bucket]) {
+		return refuse(ReasonBusy, "set %d: its log has not the bounds of its bucket yet, which was cut", set.ID)
+	}
+	if base := s.sets[set.Base]; set.Base != 0 && !togetherStill(base, set) {
+		return refuse(ReasonBusy, "set %d: its base %d lies on other nodes, or moves", set.ID, set.Base)
+	}
 	folded, ok := readSealPayload(payload)
 	if !ok {
 		return refuse(ReasonInvalid, "set %d: the payload of %d bytes is no seal without a number", set.ID, len(payload))
@@ -79,6 +85,13 @@ func (s *state) checkSeal(set *ReplicaSet, payload []byte) *Refusal {
 		}
 	}
 	return nil
+}
+
+// togetherStill tells whether an overlay lies on the nodes of its base, which
+// does not move: each replica of the overlay merges the base's file into its own.
+func togetherStill(base, overlay *ReplicaSet) bool {
+	return base.Intent == nil && len(base.Members) == len(overlay.Members) &&
+		!slices.ContainsFunc(overlay.Members, func(m Member) bool { _, there := base.MemberOn(m.Node); return !there })
 }
 
 // foldedDeletion is a deletion as the payload of a seal has it.
@@ -166,6 +179,8 @@ func (c ReportSeal) apply(s *state, _ uint64) any {
 		return refuse(ReasonInvalid, "set %d: a seal cannot stand at log index 0", c.Set)
 	case set.State == ReplicaSetDropping:
 		return ReportSealResult{Index: s.index, State: set.State}
+	case set.isJoined(c.Report.Replica):
+		return refuse(ReasonOutdated, "replica %d joined set %d after it was sealed", c.Report.Replica, c.Set)
 	case !set.sealIntent(IntentID(c.Report.Intent)):
 		return refuse(ReasonOutdated, "set %d: intent %d is not its seal", c.Set, c.Report.Intent)
 	}
@@ -202,7 +217,7 @@ func (s *ReplicaSet) verdict(live []quorate.ReplicaID) (sealed *SealRecord, disp
 			}
 			votes++
 			if r.File != nil && record == nil {
-				record = &SealRecord{Index: r.Index, Checksum: r.Checksum, File: *r.File}
+				record = &SealRecord{Voters: len(s.Members), Index: r.Index, Checksum: r.Checksum, File: *r.File}
 			}
 		}
 		if votes > len(s.Members)/2 {

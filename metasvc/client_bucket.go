@@ -67,7 +67,7 @@ func (c *Client) planBucket(ctx context.Context, policy quorate.PolicyID, ts int
 	c.machine.read(func(s *state) {
 		made = s.onDemandBuckets()
 		if p := s.policies[policy]; p != nil {
-			command, err = s.planBucket(p, ts, c.cfg.Now())
+			command, err = s.planBucket(p, ts, c.cfg.Now(), fitness{})
 		}
 	})
 	if err != nil {
@@ -108,17 +108,40 @@ func (c *Client) ReportFormed(ctx context.Context, set quorate.ReplicaSetID, rep
 	return err
 }
 
-// ConfirmBounds returns the bounds version of a set as the metadata leader
-// knows it now: what a new leader of the set asks before its first write
-// (PROTOCOL 6). The error is of kind NotFound for an unknown set, else
+// ConfirmBounds returns the bounds version that a set is to have as the metadata
+// leader knows it now, a cut that the set's log has not yet included: what a new
+// leader of the set asks before its first write (PROTOCOL 6), and has to wait for
+// in its own log. The error is of kind NotFound for an unknown set, else
 // Unavailable.
 func (c *Client) ConfirmBounds(ctx context.Context, set quorate.ReplicaSetID) (quorate.BoundsVersion, error) {
 	if err := c.ConfirmMap(ctx); err != nil {
 		return 0, unavailable(err, "bounds of set %d", set)
 	}
-	s := c.Map().Set(set)
+	m := c.Map()
+	s := m.Set(set)
 	if s == nil {
 		return 0, quorate.Errorf(quorate.NotFound, "set %d does not exist", set)
 	}
+	if bucket := m.bucketOf(s); bucket != nil {
+		return s.intendedBounds(bucket.Range), nil
+	}
 	return s.Bounds.Version, nil
+}
+
+// CutBucket ends a policy's current bucket early and returns the time (ms) at
+// which it does, the future bound and a map lease from now: what comes after is
+// placed anew, by the policy and the nodes as they are (PROTOCOL 13). It returns
+// when the cut is recorded; the bucket after it follows within seconds. Time by
+// this node's clock. The error is of kind NotFound for a policy that does not
+// exist, else Unavailable.
+func (c *Client) CutBucket(ctx context.Context, policy quorate.PolicyID) (at int64, err error) {
+	cut, err := propose[CutBucketResult](ctx, c.cfg.Leader, CutBucket{Policy: policy, Now: c.cfg.Now().UnixMilli()})
+	if err != nil {
+		return 0, err
+	}
+	if _, err := c.awaitVersion(ctx, cut.Index); err != nil {
+		return 0, err
+	}
+	c.logger.Info("bucket cut", "policy_id", policy, "bucket_id", cut.Bucket, "at", quorate.FormatTime(cut.At))
+	return cut.At, nil
 }

@@ -38,7 +38,12 @@ func (c *Client) TenantMap(ctx context.Context, name string) (t Tenant, m *Map, 
 		}
 		slot := m.slots[tenantSlot(name)]
 		if slot > index {
-			continue // the tenant may have changed since it was read
+			// The tenant may have changed since it was read, or the state machine
+			// was opened anew, behind what it had followed to.
+			if err := c.machine.Await(ctx, slot); err != nil {
+				return Tenant{}, nil, false, unavailable(err, "tenant %q", name)
+			}
+			continue
 		}
 		// Unchanged from index to the map's version: the record is the map's.
 		c.tenants.put(slot, name, record)

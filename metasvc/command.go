@@ -11,7 +11,7 @@ import (
 // CommandType numbers the commands in their encoding. Numbers are never reused.
 type CommandType uint8
 
-// The commands of format version 2.
+// The commands of format version 3.
 const (
 	TypeBootstrap          CommandType = 1
 	TypeAdmitNode          CommandType = 2
@@ -37,12 +37,25 @@ const (
 	TypeEffectDrop         CommandType = 22
 	TypeReportDropped      CommandType = 23
 	TypeSetTenantRetention CommandType = 24
+	TypeBeginMembers       CommandType = 25
+	TypeReportJoined       CommandType = 26
+	TypeReportLeft         CommandType = 27
+	TypeCutBucket          CommandType = 28
+	TypeBeginBounds        CommandType = 29
+	TypeDrainNode          CommandType = 30
+	TypeUndrainNode        CommandType = 31
+	TypeRemoveNode         CommandType = 32
+	TypeJoinMeta           CommandType = 33
+	TypeRecordMeta         CommandType = 34
+	TypeGiveUpMeta         CommandType = 35
+	TypeReplanSet          CommandType = 36
 )
 
 // commandVersion is the version of all commands' bodies and of what Apply
-// makes of them. Version 1 knew nothing of sealing; no release wrote it. A new version of either is proposed only after every member
-// is known to support it (PROTOCOL 22).
-const commandVersion = 2
+// makes of them. Version 1 knew nothing of sealing, version 2 of member changes;
+// no release wrote them. A new version of either is proposed only after every
+// member is known to support it (PROTOCOL 22).
+const commandVersion = 3
 
 // Command is one change of the metadata, as a proposer puts it into the log.
 // Whatever Apply must not find out by itself (the time, the placement) is
@@ -129,8 +142,9 @@ type ReportFormed struct {
 // its map lease (PROTOCOL 8). Its result is EffectBucketResult.
 type EffectBucket struct{ Bucket quorate.BucketID }
 
-// BeginIntent commits a structural change of a set (PROTOCOL 4). The same
-// intent of the same term is answered again. Its result is IntentResult.
+// BeginIntent commits the seal of a set (PROTOCOL 4); BeginMembers, CutBucket
+// and BeginBounds begin the changes of other kinds. The same intent of the same
+// term is answered again. Its result is IntentResult.
 type BeginIntent struct {
 	Set  quorate.ReplicaSetID
 	Kind IntentKind
@@ -140,8 +154,8 @@ type BeginIntent struct {
 	Payload []byte
 }
 
-// ConfirmIntent says that the set's log made an intent a fact. Its result is
-// IntentResult.
+// ConfirmIntent says that the set's log made an intent a fact: a change of its
+// members or bounds. Its result is IntentResult.
 type ConfirmIntent struct {
 	Set    quorate.ReplicaSetID
 	Intent IntentID
@@ -149,7 +163,10 @@ type ConfirmIntent struct {
 	LogIndex uint64
 }
 
-// CancelIntent gives an intent up. Its result is IntentResult.
+// CancelIntent gives up a change of members that adds a replica. The set's leader
+// may have added it already, so that it has to be removed again: an intent to do
+// that takes the place of the first. Its result is IntentResult, which names that
+// one, or the first where nothing is left to do.
 type CancelIntent struct {
 	Set    quorate.ReplicaSetID
 	Intent IntentID
@@ -343,55 +360,46 @@ func (c CancelIntent) appendBody(dst []byte) []byte {
 
 // String prints the type's name.
 func (t CommandType) String() string {
-	switch t {
-	case TypeBootstrap:
-		return "bootstrap"
-	case TypeAdmitNode:
-		return "admit_node"
-	case TypeCreatePolicy:
-		return "create_policy"
-	case TypeAlterPolicy:
-		return "alter_policy"
-	case TypeCreateTenant:
-		return "create_tenant"
-	case TypeMoveTenant:
-		return "move_tenant"
-	case TypeDeleteTenant:
-		return "delete_tenant"
-	case TypePlanBucket:
-		return "plan_bucket"
-	case TypeReportFormed:
-		return "report_formed"
-	case TypeEffectBucket:
-		return "effect_bucket"
-	case TypeBeginIntent:
-		return "begin_intent"
-	case TypeConfirmIntent:
-		return "confirm_intent"
-	case TypeCancelIntent:
-		return "cancel_intent"
-	case TypeRequestSeal:
-		return "request_seal"
-	case TypeReportSeal:
-		return "report_seal"
-	case TypeJudgeSeal:
-		return "judge_seal"
-	case TypePlanOverlay:
-		return "plan_overlay"
-	case TypeEffectSet:
-		return "effect_set"
-	case TypeCreateDelete:
-		return "create_delete"
-	case TypeEffectDelete:
-		return "effect_delete"
-	case TypeBeginDrop:
-		return "begin_drop"
-	case TypeEffectDrop:
-		return "effect_drop"
-	case TypeReportDropped:
-		return "report_dropped"
-	case TypeSetTenantRetention:
-		return "set_tenant_retention"
+	names := [...]string{
+		TypeBootstrap:          "bootstrap",
+		TypeAdmitNode:          "admit_node",
+		TypeCreatePolicy:       "create_policy",
+		TypeAlterPolicy:        "alter_policy",
+		TypeCreateTenant:       "create_tenant",
+		TypeMoveTenant:         "move_tenant",
+		TypeDeleteTenant:       "delete_tenant",
+		TypePlanBucket:         "plan_bucket",
+		TypeReportFormed:       "report_formed",
+		TypeEffectBucket:       "effect_bucket",
+		TypeBeginIntent:        "begin_intent",
+		TypeConfirmIntent:      "confirm_intent",
+		TypeCancelIntent:       "cancel_intent",
+		TypeRequestSeal:        "request_seal",
+		TypeReportSeal:         "report_seal",
+		TypeJudgeSeal:          "judge_seal",
+		TypePlanOverlay:        "plan_overlay",
+		TypeEffectSet:          "effect_set",
+		TypeCreateDelete:       "create_delete",
+		TypeEffectDelete:       "effect_delete",
+		TypeBeginDrop:          "begin_drop",
+		TypeEffectDrop:         "effect_drop",
+		TypeReportDropped:      "report_dropped",
+		TypeSetTenantRetention: "set_tenant_retention",
+		TypeBeginMembers:       "begin_members",
+		TypeReportJoined:       "report_joined",
+		TypeReportLeft:         "report_left",
+		TypeCutBucket:          "cut_bucket",
+		TypeBeginBounds:        "begin_bounds",
+		TypeDrainNode:          "drain_node",
+		TypeUndrainNode:        "undrain_node",
+		TypeRemoveNode:         "remove_node",
+		TypeJoinMeta:           "join_meta",
+		TypeRecordMeta:         "record_meta",
+		TypeGiveUpMeta:         "give_up_meta",
+		TypeReplanSet:          "replan_set",
+	}
+	if int(t) < len(names) && names[t] != "" {
+		return names[t]
 	}
 	return fmt.Sprintf("CommandType(%d)", uint8(t))
 }

@@ -135,7 +135,8 @@ func (ReportDropped) Type() CommandType { return TypeReportDropped }
 // Type implements Command.
 func (SetTenantRetention) Type() CommandType { return TypeSetTenantRetention }
 
-// readLifeCommand reads the commands of this file; nil is another type.
+// readLifeCommand reads the commands of this file and of command_cluster.go; nil
+// is an unknown type.
 func readLifeCommand(t CommandType, r *reader) Command {
 	switch t {
 	case TypeRequestSeal:
@@ -164,7 +165,7 @@ func readLifeCommand(t CommandType, r *reader) Command {
 	case TypeSetTenantRetention:
 		return SetTenantRetention{Tenant: quorate.TenantID(r.Uvarint()), Retention: readDuration(r)}
 	default:
-		return nil
+		return readClusterCommand(t, r)
 	}
 }
 

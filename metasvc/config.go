@@ -109,8 +109,8 @@ type ControllerConfig struct {
 	// DefaultPolicy is what the default policy is to say: it is created so and
 	// kept so. Its zero value means DefaultPolicy().
 	DefaultPolicy PolicySpec
-	// Heartbeats returns the last heartbeat of each other node, as this node
-	// received them. Nil means that there are none.
+	// Heartbeats returns the last heartbeat of each node, as this node received
+	// them; its own says what its replicas are like. Nil means that there are none.
 	Heartbeats func() []Heartbeat
 	// Progress returns, of each set that somebody leads, the index in its log
 	// of the last entry that stored a sample. Old buckets and overlays are
@@ -120,6 +120,17 @@ type ControllerConfig struct {
 	// DropAfterLeading is how long this node must lead, with a clock that runs
 	// evenly, before it drops what is past retention. 0 means 1 h.
 	DropAfterLeading time.Duration
+	// ReplaceAfter is how long a node must have been silent before its replicas
+	// are replaced on others. 0 means 10 min.
+	ReplaceAfter time.Duration
+	// MaxMoves is how many sets' members change at once because the controller
+	// wants it. 0 means 4.
+	MaxMoves int
+	// MaxMovesPerNode is how many replicas join at once on one node. 0 means 2.
+	MaxMovesPerNode int
+	// MetaGroup is the metadata group as this node's replica of it sees it. Nil
+	// leaves the group as it is.
+	MetaGroup MetaGroup
 	// Now is the clock. Its readings carry monotonic time. Nil means time.Now.
 	Now func() time.Time
 	// Logger takes the controller's log. Nil discards it.
@@ -134,6 +145,9 @@ func (cfg ControllerConfig) withDefaults() (ControllerConfig, error) {
 	}
 	setDefault(&cfg.MetaReplica, 1)
 	setDefault(&cfg.DropAfterLeading, time.Hour)
+	setDefault(&cfg.ReplaceAfter, 10*time.Minute)
+	setDefault(&cfg.MaxMoves, 4)
+	setDefault(&cfg.MaxMovesPerNode, 2)
 	if cfg.DefaultPolicy.equal(PolicySpec{}) {
 		cfg.DefaultPolicy = DefaultPolicy()
 	}

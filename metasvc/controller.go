@@ -17,6 +17,8 @@ const (
 	// passEvery is how often the loops run when nothing changes: what the
 	// passing of time alone makes due is due hours ahead.
 	passEvery = 10 * time.Second
+	// soonAgain is how soon they run while the metadata group changes its members.
+	soonAgain = time.Second
 	// passTimeout bounds one pass.
 	passTimeout = 30 * time.Second
 	// retryFirst and retryMost bound the pause after a failed pass; it doubles.
@@ -42,9 +44,13 @@ type Action struct {
 	Loop string
 	// Why says what is wanted and why.
 	Why string
-	// Command does it.
+	// Command does it, nil where do does.
 	Command Command
+	// do does what is done to the metadata group itself and not in its log.
+	do func(context.Context) error
 }
+
+func action(loop, why string, c Command) Action { return Action{Loop: loop, Why: why, Command: c} }
 
 // LoopStatus is how a loop of the Controller fares.
 type LoopStatus struct {
@@ -71,7 +77,10 @@ type Controller struct {
 	// These belong to Run.
 	leadingTerm  uint64
 	leadingSince time.Time
-	clock        steadyClock
+	seen         map[quorate.NodeID]time.Time
+	// soon tells that the next pass has something to go on with.
+	soon  bool
+	clock steadyClock
 	// undecided are the sets that were last found to have no verdict.
 	undecided []quorate.ReplicaSetID
 
@@ -121,6 +130,9 @@ func (c *Controller) Run(ctx context.Context) error {
 			seen = c.cfg.StateMachine.lastChange()
 		default:
 			pause = retryFirst
+			if c.soon {
+				wait = soonAgain
+			}
 		}
 		timer.Reset(wait)
 		changed = c.cfg.StateMachine.changedSince(seen)
@@ -142,8 +154,10 @@ func (c *Controller) pass(ctx context.Context) error {
 	if term != c.leadingTerm {
 		// Absence timers start anew with each leader (PROTOCOL 17).
 		c.leadingTerm, c.leadingSince, c.clock = term, now, steadyClock{}
+		c.seen = make(map[quorate.NodeID]time.Time)
 		c.cfg.Logger.Info("metadata controller leads", "term", term)
 	}
+	c.observe(now)
 	c.clock.observe(now)
 	c.quiet.observe(term, now, c.cfg.Progress())
 	c.metrics.leading.Set(1)
@@ -174,6 +188,19 @@ func (c *Controller) pass(ctx context.Context) error {
 	return failed
 }
 
+// observe notes when nodes were first seen, and whether the metadata group is in
+// the middle of a change, which its log does not tell of.
+func (c *Controller) observe(now time.Time) {
+	c.cfg.StateMachine.read(func(s *state) {
+		c.soon = c.cfg.MetaGroup != nil && s.cluster != nil && s.cluster.MetaJoining != nil
+		for id := range s.nodes {
+			if _, seen := c.seen[id]; !seen {
+				c.seen[id] = now
+			}
+		}
+	})
+}
+
 // noteUndecided raises the alarm over sets that cannot be sealed, once each.
 func (c *Controller) noteUndecided(sets []quorate.ReplicaSetID) {
 	for _, id := range sets {
@@ -187,7 +214,7 @@ func (c *Controller) noteUndecided(sets []quorate.ReplicaSetID) {
 
 // mayAct tells whether this node may decide anything for the cluster.
 func (c *Controller) mayAct() error {
-	if off, trusted := clockTrusted(c.cfg.Heartbeats()); !trusted { // PROTOCOL 17
+	if off, trusted := clockTrusted(c.cfg.Node.ID, c.cfg.Heartbeats(), c.cfg.Now()); !trusted { // PROTOCOL 17
 		return fmt.Errorf("this node's clock is %v away from the median of the nodes', and %v is allowed", off, clockTolerance)
 	}
 	var cluster quorate.ClusterID
@@ -206,9 +233,9 @@ func (c *Controller) mayAct() error {
 func (c *Controller) view(s *state, now time.Time) view {
 	return view{
 		state: s, now: now, self: c.cfg.Node.ID, beats: c.cfg.Heartbeats(),
-		term: c.leadingTerm, leadingSince: c.leadingSince, quiet: c.quiet.since(),
+		term: c.leadingTerm, leadingSince: c.leadingSince, seen: c.seen, quiet: c.quiet.since(),
 		steady: c.clock.runs(now, c.cfg.DropAfterLeading),
-	}
+	}.index()
 }
 
 // run plans and commits what a loop wants until it wants nothing more. What one
@@ -225,12 +252,15 @@ func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed 
 		before := c.cfg.StateMachine.lastChange()
 		var refusals error
 		refused := 0
+		done := false
 		for _, a := range actions {
 			var refusal *Refusal
 			err := c.commit(ctx, a)
 			switch {
 			case err == nil:
 				committed++
+				done = done || a.do != nil
+				c.soon = c.soon || done
 				continue
 			case !errors.As(err, &refusal):
 				return committed, errors.Join(fmt.Errorf("%s: %w", a.Why, err), refusals)
@@ -245,7 +275,7 @@ func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed 
 		if refused > maxRefusals {
 			refusals = errors.Join(refusals, fmt.Errorf("and %d more", refused-maxRefusals))
 		}
-		if refusals != nil {
+		if refusals != nil || done { // what was done shows in the next pass
 			return committed, refusals
 		}
 		return committed, errNoProgress
@@ -256,6 +286,13 @@ func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed 
 // commit proposes one action. Its typed result says nothing that the state
 // does not show, so it is enough that it is no refusal; a dispute is an alarm.
 func (c *Controller) commit(ctx context.Context, a Action) error {
+	if a.do != nil {
+		if err := a.do(ctx); err != nil {
+			return err
+		}
+		c.cfg.Logger.Info("metadata action", "loop", a.Loop, "why", a.Why)
+		return nil
+	}
 	answer, err := propose[any](ctx, c.cfg.Leader, a.Command)
 	if err != nil {
 		return err
@@ -298,12 +335,15 @@ func (c *Controller) DryRun() ([]Action, error) {
 			actions, err := l.plan(view{
 				state: s, now: now, self: c.cfg.Node.ID, beats: c.cfg.Heartbeats(),
 				leadingSince: now, quiet: c.quiet.since(), steady: true,
-			})
+			}.index())
 			failed = errors.Join(failed, err)
 			if err != nil || len(actions) == 0 {
 				break
 			}
 			all = append(all, actions...)
+			if slices.ContainsFunc(actions, func(a Action) bool { return a.Command == nil }) {
+				break // what comes of it cannot be played
+			}
 			for _, a := range actions {
 				s.index++
 				if refused, ok := a.Command.apply(s, 0).(*Refusal); ok {

@@ -4,8 +4,9 @@
 // Its four parts:
 //
 //   - StateMachine is the metadata of one replica of the metadata group, a
-//     pure function of that group's log (command.go, apply*.go). Its change
-//     log can be watched from any index on.
+//     pure function of that group's log (command*.go, apply*.go). Its change
+//     log can be watched from any index on; on a node without a replica it
+//     follows such a watch instead of the log.
 //   - Map is an immutable picture of policies, buckets, sets and nodes at one
 //     index of the log: what a request routes by.
 //   - Client is a node's way to all of it: reads from memory, kept fresh by a
@@ -13,7 +14,8 @@
 //     the metadata in a file that serves a start without a leader.
 //   - Controller makes the metadata what it is to be, while this node leads
 //     the group: cluster and default policy recorded, buckets planned ahead,
-//     sealed when their time is past, dropped when retention is.
+//     sealed when their time is past, dropped when retention is, replicas
+//     replaced that are lost, nodes drained, the metadata group grown.
 //
 // The package knows the group's log only as committed entries and a Leader; it
 // does not know Raft.
@@ -32,6 +34,10 @@
 //     intent (PROTOCOL 4).
 //   - Records are never changed, only replaced; so whoever holds one may keep
 //     it, and a Map never changes under its reader.
+//   - A set's members change by one at a time. Who has not formed before the
+//     first change never will (PROTOCOL 2); who leaves is in the record until
+//     its files are gone (PROTOCOL 16).
+//   - A bucket's end only moves to before its time (PROTOCOL 13).
 //   - A set is sealed as a majority of its members reported it (PROTOCOL 14),
 //     and dropped only with its bucket or when its overlay has taken its place
 //     (PROTOCOL 16). What was deleted from it stays deleted (PROTOCOL 19).
@@ -40,6 +46,7 @@
 //   - A tenant's record and the Map it came with are of one version
 //     (PROTOCOL 7).
 //
-// docs/format/metadata.md has the bytes of commands, state and map file.
+// docs/format/metadata.md has the bytes of commands, state, map file, and of what
+// travels between nodes.
 // DESIGN.md argues the choices and has the measured figures.
 package metasvc

@@ -41,6 +41,18 @@ func everyCommand() []Command {
 		EffectDrop{1},
 		ReportDropped{1, 2},
 		SetTenantRetention{1, 48 * time.Hour},
+		BeginMembers{Set: 1, Term: 2, Add: testNode("n2", 1), Remove: 3},
+		ReportJoined{1, 2},
+		ReportLeft{1, 2},
+		CutBucket{1, 12345},
+		BeginBounds{1, 2},
+		DrainNode{testNode("n2", 1)},
+		UndrainNode{testNode("n2", 1)},
+		RemoveNode{testNode("n2", 1)},
+		JoinMeta{testNode("n2", 1), 3},
+		RecordMeta{[]Member{{testNode("n1", 1), 1}, {testNode("n2", 1), 9}}, 3},
+		GiveUpMeta{9, 3},
+		ReplanSet{1, 3, []quorate.NodeID{testNode("n1", 1), testNode("n2", 1)}},
 	}
 }
 
@@ -143,9 +155,47 @@ func richState(t testing.TB) *StateMachine {
 	leader.must(t, bootstrap(), AdmitNode{testNodeSpec("n2", "b")}, CreatePolicy{policy("zoned", func(p *PolicySpec) { p.Zones = []string{"a", "b"} })})
 	leader.must(t, CreateTenant{"acme", 1, 5}, CreateTenant{"gone", 1, 6}, DeleteTenant{2}, CreatePolicy{DefaultPolicy()})
 	leader.must(t, planOn(hours(0, 24), "n1", "n2"), planOn(hours(24, 48), "n1"), ReportFormed{2, 4}, MoveTenant{1, 2, 48 * hour})
-	leader.must(t, BeginIntent{1, IntentBounds, 1, []byte("x")}, ConfirmIntent{1, 1, 9}, BeginIntent{1, IntentMembers, 1, nil})
 	richLife(t, leader)
+	richCluster(t, leader)
 	return leader.machine
+}
+
+// richCluster adds sets whose members and bounds change, nodes that leave, and a
+// replica that joins the metadata group.
+func richCluster(t testing.TB, leader *fakeLeader) {
+	begin := func(c Command) IntentID { return leader.must(t, c).(IntentResult).Intent }
+	plan := func(r quorate.TimeRange, shards ...string) []*ReplicaSet {
+		var sets []*ReplicaSet
+		for _, id := range leader.must(t, PlanBucket{Policy: 1, Range: r, HashVersion: 1, Placement: nodesOf(shards...)}).(PlanBucketResult).Sets {
+			set := leader.machine.snapshot().sets[id]
+			for _, m := range set.Members {
+				leader.must(t, ReportFormed{id, m.Replica})
+			}
+			sets = append(sets, set)
+		}
+		return sets
+	}
+	for _, n := range []string{"n3", "n4", "n5", "n6"} {
+		leader.must(t, AdmitNode{testNodeSpec(n, "c")})
+	}
+	// Set 14 has left n2 and is to be on n5 as well.
+	set := plan(hours(120, 144), "n1 n2 n3")[0]
+	id := begin(BeginMembers{Set: set.ID, Add: testNode("n4", 1), Remove: set.Members[1].Replica})
+	leader.must(t, ConfirmIntent{set.ID, id, 9}, BeginMembers{Set: set.ID, Add: testNode("n5", 1)})
+	// Sets 15 and 16 are of a bucket that was cut, as 16 knows.
+	sets := plan(hours(144, 168), "n1 n2", "n1 n2")
+	leader.must(t, CutBucket{1, 150 * hour})
+	leader.must(t, ConfirmIntent{sets[1].ID, leader.machine.snapshot().sets[sets[1].ID].Intent.ID, 9})
+	// Set 17 is sealed, has left n2 for n3, and is to leave n3 for n4.
+	set = plan(hours(168, 192), "n1 n2")[0]
+	id = begin(BeginIntent{set.ID, IntentSeal, 1, sealPayload()})
+	for i, m := range set.Members {
+		leader.must(t, ReportSeal{set.ID, SealReport{Replica: m.Replica, Intent: uint64(id), Index: 5, File: &wire.SealedFile{Hash: [32]byte{byte(i)}}}})
+	}
+	leader.must(t, JudgeSeal{set.ID, id, 1, nil}, BeginMembers{Set: set.ID, Add: testNode("n3", 1), Remove: set.Members[1].Replica})
+	change, _ := leader.machine.snapshot().sets[set.ID].Changing()
+	leader.must(t, ReportJoined{set.ID, change.Add.Replica}, BeginMembers{Set: set.ID, Add: testNode("n4", 1), Remove: change.Add.Replica})
+	leader.must(t, DrainNode{testNode("n5", 1)}, RemoveNode{testNode("n6", 1)}, JoinMeta{testNode("n3", 1), 1})
 }
 
 // richLife adds buckets in all parts of their lives.
@@ -153,18 +203,18 @@ func richLife(t testing.TB, leader *fakeLeader) {
 	must := func(commands ...Command) { leader.must(t, commands...) }
 	// Bucket 3 has set 3 under the overlay 4, which is being sealed.
 	must(planOn(hours(48, 72), "n1"), ReportFormed{3, 5})
-	must(sealedAs(3, 3, sealPayload(), 5)...)
+	must(sealedAs(3, 1, sealPayload(), 5)...)
 	must(CreateDelete{testBody("up"), []quorate.ReplicaSetID{3}}, EffectDelete{1}, PlanOverlay{3, 9}, ReportFormed{4, 6}, EffectSet{Set: 4})
-	must(BeginIntent{4, IntentSeal, 1, sealPayload(foldOf(1, "up"))}, ReportSeal{4, SealReport{Replica: 6, Intent: 4, Index: 3}})
+	must(BeginIntent{4, IntentSeal, 1, sealPayload(foldOf(1, "up"))}, ReportSeal{4, SealReport{Replica: 6, Intent: 2, Index: 3}})
 	// Bucket 4 has set 5, in dispute.
 	must(planOn(hours(72, 96), "n1", "n2"), ReportFormed{5, 7}, ReportFormed{5, 8}, BeginIntent{5, IntentSeal, 1, sealPayload()})
-	must(ReportSeal{5, SealReport{Replica: 7, Intent: 5, Index: 3}}, ReportSeal{5, SealReport{Replica: 8, Intent: 5, Index: 4}}, JudgeSeal{5, 5, 1, nil})
+	must(ReportSeal{5, SealReport{Replica: 7, Intent: 3, Index: 3}}, ReportSeal{5, SealReport{Replica: 8, Intent: 3, Index: 4}}, JudgeSeal{5, 3, 1, nil})
 	// Bucket 5 has set 7, which has replaced set 6, and a forming overlay 8;
 	// set 7 has a deletion that is pending, and once had one that is gone.
 	must(planOn(hours(96, 120), "n1", "n2"), ReportFormed{6, 9}, ReportFormed{6, 10})
-	must(sealedAs(6, 6, sealPayload(), 9, 10)...)
+	must(sealedAs(6, 4, sealPayload(), 9, 10)...)
 	must(CreateDelete{testBody("down"), []quorate.ReplicaSetID{6}}, EffectDelete{2}, PlanOverlay{6, 9}, ReportFormed{7, 11}, ReportFormed{7, 12}, EffectSet{Set: 7})
-	must(sealedAs(7, 7, sealPayload(foldOf(2, "down")), 11, 12)...)
+	must(sealedAs(7, 5, sealPayload(foldOf(2, "down")), 11, 12)...)
 	must(CreateDelete{testBody("down"), []quorate.ReplicaSetID{7}}, PlanOverlay{7, 9})
 	// Bucket 6 is dropping, with set 9 half gone and another set gone; bucket
 	// 7 is about to, and bucket 8 is gone.
@@ -211,49 +261,79 @@ func TestStatesThatBreakAnInvariantDoNotOpen(t *testing.T) {
 		"a tenant under no policy":          func(s *state) { s.tenants[1].Placements[1].Policy = 7 },
 		"records without a cluster":         func(s *state) { s.cluster = nil },
 		"two policies of one name":          func(s *state) { s.policies[2].Name = "zoned" },
-		"an intent older than the last":     func(s *state) { s.sets[1].Intent.ID = 1 },
-		"an intent of no kind":              func(s *state) { s.sets[1].Intent.Kind = 9 },
+		"an intent older than the last":     func(s *state) { s.sets[14].Intent.ID = s.sets[14].Done.ID - 1 },
+		"an intent of no kind":              func(s *state) { s.sets[14].Intent.Kind = 9 },
 		"tombstones out of order":           func(s *state) { s.forgotten = 900 },
 		"a policy without shards":           func(s *state) { s.policies[1].Shards = 0 },
 		"a bucket in a state of the future": func(s *state) { s.buckets[1].State = 7 },
 
-		"a bucket without room for overlays":       func(s *state) { s.buckets[1].OverlayIDs = nil },
-		"an overlay over another set":              func(s *state) { s.sets[4].Base = 1 },
-		"an overlay that does not exist":           func(s *state) { s.buckets[3].OverlayIDs[0] = 99 },
-		"an overlay of the wrong generation":       func(s *state) { s.sets[4].Generation = 2 },
-		"a set without a base but a generation":    func(s *state) { s.sets[1].Generation = 1 },
-		"a set that no bucket names":               func(s *state) { s.buckets[3].OverlayIDs[0] = 0 },
-		"a replaced set that is not pending":       func(s *state) { s.sets[6].Pending = false },
-		"a set of a bucket that is dropped":        func(s *state) { s.sets[2].State = ReplicaSetDropping },
-		"a pending set that is open":               func(s *state) { s.sets[2].Pending = true },
-		"a seal that forgets a deletion":           func(s *state) { s.sets[4].Intent.Payload = sealPayload() },
-		"a seal over a pending deletion":           func(s *state) { s.deletions[1].Pending = true },
-		"a sealed set without a record":            func(s *state) { s.sets[3].Sealed = nil },
-		"a sealed set that nobody confirmed":       func(s *state) { s.sets[3].Done = nil },
-		"a sealed set with open bounds":            func(s *state) { s.sets[3].Bounds.State = quorate.SetOpen },
-		"a sealed set that the majority is not":    func(s *state) { s.sets[6].Reports[1].Checksum[0]++ },
-		"a sealed set whose file nobody built":     func(s *state) { s.sets[3].Reports[0].File = nil },
-		"a sealed set with an intent":              func(s *state) { s.sets[3].Intent = &Intent{ID: 8, Kind: IntentMembers} },
-		"an open set with a seal recorded":         func(s *state) { s.sets[2].Sealed = s.sets[3].Sealed },
-		"a disputed set without an intent":         func(s *state) { s.sets[5].Intent = nil },
-		"a report of a stranger":                   func(s *state) { s.sets[3].Reports[0].Replica = 99 },
-		"reports out of order":                     func(s *state) { slices.Reverse(s.sets[5].Reports) },
-		"a report of no place in the log":          func(s *state) { s.sets[5].Reports[0].Index = 0 },
-		"a report of an intent never minted":       func(s *state) { s.sets[5].Reports[0].Intent = 99 },
-		"a sealed set that was asked to be sealed": func(s *state) { s.sets[3].SealAsked = true },
-		"a set dropped by all, still there":        func(s *state) { s.sets[9].Dropped = []quorate.ReplicaID{15, 16} },
-		"an open set dropped by one":               func(s *state) { s.sets[2].Dropped = []quorate.ReplicaID{4} },
-		"a dropped bucket past the horizon":        func(s *state) { s.policies[1].Horizon = NoHorizon },
-		"a dropped bucket with a set that is open": func(s *state) { s.sets[9].State = ReplicaSetOpen },
-		"a dropped bucket without sets":            func(s *state) { delete(s.sets, 9) },
-		"a bucket about to drop with an intent":    func(s *state) { s.sets[11].Intent = &Intent{ID: 8, Kind: IntentMembers} },
-		"a deletion on no set":                     func(s *state) { s.deletions[1].Sets = nil },
-		"a deletion on an open set":                func(s *state) { s.deletions[1].Sets[0] = 2 },
-		"a deletion on a replaced set":             func(s *state) { s.deletions[3].Sets[0] = 6 },
-		"a deletion that was never minted":         func(s *state) { s.last.deletion = 2 },
-		"a deletion without a body":                func(s *state) { s.deletions[1].Body = nil },
-		"a deletion announced in the future":       func(s *state) { s.deletions[1].Announced = 1000 },
-		"a tenant kept for ever":                   func(s *state) { s.tenants[1].Retention = MaxRetention + time.Millisecond },
+		"a bucket without room for overlays":        func(s *state) { s.buckets[1].OverlayIDs = nil },
+		"an overlay over another set":               func(s *state) { s.sets[4].Base = 1 },
+		"an overlay that does not exist":            func(s *state) { s.buckets[3].OverlayIDs[0] = 99 },
+		"an overlay of the wrong generation":        func(s *state) { s.sets[4].Generation = 2 },
+		"a set without a base but a generation":     func(s *state) { s.sets[1].Generation = 1 },
+		"a set that no bucket names":                func(s *state) { s.buckets[3].OverlayIDs[0] = 0 },
+		"a replaced set that is not pending":        func(s *state) { s.sets[6].Pending = false },
+		"a set of a bucket that is dropped":         func(s *state) { s.sets[2].State = ReplicaSetDropping },
+		"a pending set that is open":                func(s *state) { s.sets[2].Pending = true },
+		"a seal that forgets a deletion":            func(s *state) { s.sets[4].Intent.Payload = sealPayload() },
+		"a seal over a pending deletion":            func(s *state) { s.deletions[1].Pending = true },
+		"a sealed set without a record":             func(s *state) { s.sets[3].Sealed = nil },
+		"a sealed set that nobody confirmed":        func(s *state) { s.sets[3].Done = nil },
+		"a sealed set with open bounds":             func(s *state) { s.sets[3].Bounds.State = quorate.SetOpen },
+		"a sealed set that the majority is not":     func(s *state) { s.sets[6].Reports[1].Checksum[0]++ },
+		"a sealed set whose file nobody built":      func(s *state) { s.sets[3].Reports[0].File = nil },
+		"a sealed set with an intent":               func(s *state) { s.sets[3].Intent = &Intent{ID: 8, Kind: IntentMembers} },
+		"an open set with a seal recorded":          func(s *state) { s.sets[2].Sealed = s.sets[3].Sealed },
+		"a disputed set without an intent":          func(s *state) { s.sets[5].Intent = nil },
+		"a report of a stranger":                    func(s *state) { s.sets[3].Reports[0].Replica = 99 },
+		"reports out of order":                      func(s *state) { slices.Reverse(s.sets[5].Reports) },
+		"a report of no place in the log":           func(s *state) { s.sets[5].Reports[0].Index = 0 },
+		"a report of an intent never minted":        func(s *state) { s.sets[5].Reports[0].Intent = 99 },
+		"a sealed set that was asked to be sealed":  func(s *state) { s.sets[3].SealAsked = true },
+		"a set dropped by all, still there":         func(s *state) { s.sets[9].Dropped = []quorate.ReplicaID{15, 16} },
+		"an open set dropped by one":                func(s *state) { s.sets[2].Dropped = []quorate.ReplicaID{4} },
+		"a dropped bucket past the horizon":         func(s *state) { s.policies[1].Horizon = NoHorizon },
+		"a dropped bucket with a set that is open":  func(s *state) { s.sets[9].State = ReplicaSetOpen },
+		"a dropped bucket without sets":             func(s *state) { delete(s.sets, 9) },
+		"a bucket about to drop with an intent":     func(s *state) { s.sets[11].Intent = &Intent{ID: 8, Kind: IntentMembers} },
+		"a deletion on no set":                      func(s *state) { s.deletions[1].Sets = nil },
+		"a deletion on an open set":                 func(s *state) { s.deletions[1].Sets[0] = 2 },
+		"a deletion on a replaced set":              func(s *state) { s.deletions[3].Sets[0] = 6 },
+		"a deletion that was never minted":          func(s *state) { s.last.deletion = 2 },
+		"a deletion without a body":                 func(s *state) { s.deletions[1].Body = nil },
+		"a deletion announced in the future":        func(s *state) { s.deletions[1].Announced = 1000 },
+		"a node in a state of the future":           func(s *state) { s.nodes[testNode("n3", 1)].State = 9 },
+		"a replica on a node that was removed":      func(s *state) { s.nodes[testNode("n2", 1)].State = NodeRemoved },
+		"metadata on a node that was removed":       func(s *state) { s.nodes[testNode("n3", 1)].State = NodeRemoved },
+		"a metadata replica that was never minted":  func(s *state) { s.cluster.MetaJoining.Replica = 999 },
+		"two metadata replicas on a node":           func(s *state) { s.cluster.MetaJoining.Node = testNode("n1", 1) },
+		"a change of members of no form":            func(s *state) { s.sets[14].Intent.Payload = []byte{0, 0} },
+		"a change of members that forgets it began": func(s *state) { s.sets[14].Moved = false },
+		"a replica that joins where one is": func(s *state) {
+			s.sets[14].Intent.Payload = membersPayload(Member{testNode("n1", 1), quorate.ReplicaID(s.last.replica)}, Member{})
+		},
+		"a replica that joins with another's number": func(s *state) {
+			s.sets[14].Intent.Payload = membersPayload(Member{testNode("n5", 1), 2}, Member{})
+		},
+		"a replica that leaves and never was there": func(s *state) {
+			add, _, _ := s.sets[14].memberChange()
+			s.sets[14].Intent.Payload = membersPayload(add, Member{testNode("n1", 1), 2})
+		},
+		"a change that leaves no majority": func(s *state) { s.sets[14].Formed = s.sets[14].Formed[:1] },
+		"a former member that is one":      func(s *state) { s.sets[14].Left[0] = s.sets[14].Members[0] },
+		"two members on a node":            func(s *state) { s.sets[14].Members[1].Node = testNode("n1", 1) },
+		"a stranger with the file":         func(s *state) { s.sets[17].Joined = []quorate.ReplicaID{2} },
+		"an open set joined by its file":   func(s *state) { s.sets[14].Joined = s.sets[14].Formed[:1] },
+		"a set sealed by fewer than voted": func(s *state) { s.sets[17].Sealed.Voters = 5 },
+		"bounds beyond the bucket's":       func(s *state) { s.sets[2].Bounds.Range.End++ },
+		"bounds within the bucket's":       func(s *state) { s.sets[2].Bounds.Range.End-- },
+		"intended bounds of no form":       func(s *state) { s.sets[15].Intent.Payload = []byte{1} },
+		"intended bounds that are old": func(s *state) {
+			s.sets[15].Intent.Payload = appendBoundsPayload(nil, s.sets[15].Bounds)
+		},
+		"a cut that nobody made": func(s *state) { s.buckets[s.sets[15].Bucket].Cut = false },
+		"a tenant kept for ever": func(s *state) { s.tenants[1].Retention = MaxRetention + time.Millisecond },
 		"a tombstone of what is there": func(s *state) {
 			s.tombstones[len(s.tombstones)-1] = Tombstone{Kind: KindReplicaSet, ID: 1, ModIndex: 100}
 		},

@@ -246,7 +246,7 @@ func TestASealThatLiveReplicasDisagreeOnIsAnAlarm(t *testing.T) {
 	now := time.Now()
 	beat := []Heartbeat{{Node: testNode("n2", 1), Received: now}}
 	undecided := func() []quorate.ReplicaSetID {
-		return view{state: leader.machine.snapshot(), now: now, leadingSince: now.Add(-time.Hour), self: testNode("n1", 1), beats: beat}.undecided()
+		return view{state: leader.machine.snapshot(), now: now, leadingSince: now.Add(-time.Hour), self: testNode("n1", 1), beats: beat}.index().undecided()
 	}
 	if got := undecided(); got != nil {
 		t.Errorf("before all live ones have reported, %v are undecided", got)

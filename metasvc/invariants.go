@@ -3,6 +3,7 @@ package metasvc
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/quorate/quorate"
 )
@@ -41,7 +42,13 @@ func (s *state) checkNodes() error {
 	if s.cluster.ID.IsZero() || s.cluster.ModIndex > s.index || len(s.cluster.Meta) == 0 {
 		return fmt.Errorf("cluster %s of index %d with %d metadata replicas", s.cluster.ID, s.cluster.ModIndex, len(s.cluster.Meta))
 	}
+	if err := s.checkMeta(); err != nil {
+		return err
+	}
 	for _, n := range s.nodes {
+		if n.State < NodeActive || n.State > NodeRemoved {
+			return fmt.Errorf("node %d is %s", n.Number, n.State)
+		}
 		if err := s.checkNumber("node", n.Number, s.last.node, n.ModIndex); err != nil {
 			return err
 		}
@@ -61,6 +68,24 @@ func (s *state) checkNodes() error {
 			return fmt.Errorf("two policies are named %q", p.Name)
 		}
 		names[p.Name] = true
+	}
+	return nil
+}
+
+// checkMeta checks the members of the metadata group.
+func (s *state) checkMeta() error {
+	members := s.cluster.Meta
+	if j := s.cluster.MetaJoining; j != nil {
+		members = append(slices.Clone(members), *j)
+	}
+	last := quorate.ReplicaID(0)
+	for i, m := range members {
+		node := s.nodes[m.Node]
+		if m.Replica <= last || uint64(m.Replica) > s.last.replica || node == nil || node.State == NodeRemoved ||
+			slices.ContainsFunc(members[:i], func(other Member) bool { return other.Node == m.Node }) {
+			return fmt.Errorf("the metadata group has replica %d on node %s, out of order, never minted, or on a node that is not there or stands twice", m.Replica, m.Node)
+		}
+		last = m.Replica
 	}
 	return nil
 }

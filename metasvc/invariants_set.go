@@ -57,6 +57,9 @@ func (s *state) checkOverlay(base, overlay *ReplicaSet) error {
 		return fmt.Errorf("it is %s", overlay.State)
 	}
 	if i := overlay.Sealing(); i != nil {
+		if !togetherStill(base, overlay) {
+			return errors.New("it is being sealed, and its base lies on other nodes or moves")
+		}
 		// Whatever was deleted from the base is folded in, or shows again.
 		folded, ok := readSealPayload(i.Payload)
 		want := s.deletionsOf(base.ID)
@@ -97,10 +100,8 @@ func (s *state) checkSets() error {
 		if err := s.checkPlace(set); err != nil {
 			return fmt.Errorf("set %d: %w", set.ID, err)
 		}
-		for _, check := range []func() error{set.checkState, set.checkMembers, set.checkIntents, set.checkSealed} {
-			if err := check(); err != nil {
-				return fmt.Errorf("set %d: %w", set.ID, err)
-			}
+		if err := set.check(); err != nil {
+			return fmt.Errorf("set %d: %w", set.ID, err)
 		}
 		if err := s.checkMinted(set, replicas, intents); err != nil {
 			return fmt.Errorf("set %d: %w", set.ID, err)
@@ -109,12 +110,32 @@ func (s *state) checkSets() error {
 	return nil
 }
 
+// check checks what is to hold of a set by itself.
+func (s *ReplicaSet) check() error {
+	for _, check := range []func() error{s.checkState, s.checkMembers, s.checkLeft, s.checkIntents, s.checkChange, s.checkSealed} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkMinted checks that the numbers a set names were given out, and to it
 // alone (PROTOCOL 1).
 func (s *state) checkMinted(set *ReplicaSet, replicas map[uint64]bool, intents map[IntentID]bool) error {
-	for _, m := range set.Members {
-		if s.nodes[m.Node] == nil {
+	add, remove, _ := set.memberChange()
+	numbered := slices.Concat(set.Members, set.Left)
+	for _, m := range []Member{add, remove} {
+		if m.Replica != 0 && !set.HasMember(m.Replica) {
+			numbered = append(numbered, m)
+		}
+	}
+	for _, m := range numbered {
+		switch node := s.nodes[m.Node]; {
+		case node == nil:
 			return fmt.Errorf("it has a replica on node %s, which does not exist", m.Node)
+		case node.State == NodeRemoved && (set.State != ReplicaSetDropping || !slices.Contains(set.Dropped, m.Replica)):
+			return fmt.Errorf("it has a replica on node %s, which was removed", m.Node)
 		}
 		r := uint64(m.Replica)
 		if r == 0 || r > s.last.replica || replicas[r] {
@@ -129,7 +150,7 @@ func (s *state) checkMinted(set *ReplicaSet, replicas map[uint64]bool, intents m
 		intents[id] = true
 	}
 	for _, r := range set.Reports {
-		if r.Intent == 0 || r.Intent > s.last.intent {
+		if r.Intent == 0 || r.Intent > s.last.intent || uint64(r.Replica) > s.last.replica {
 			return fmt.Errorf("replica %d reports of intent %d, which was never minted", r.Replica, r.Intent)
 		}
 	}
@@ -149,6 +170,14 @@ func (s *state) checkPlace(set *ReplicaSet) error {
 	replaced := set.State == ReplicaSetDropping || set.State == ReplicaSetSealed && set.Pending
 	if b.State != BucketDropping && named == replaced {
 		return fmt.Errorf("it is %s, pending %t, and named by its bucket: %t", set.State, set.Pending, named)
+	}
+	if set.State == ReplicaSetOpen && b.State != BucketDropping &&
+		(set.Bounds.Range.Start != b.Range.Start || set.Bounds.Range.End < b.Range.End || outOfBounds(set, b) && !b.Cut) {
+		return fmt.Errorf("its bounds are %v, and its bucket is %v", set.Bounds.Range, b.Range)
+	}
+	if want, ok := set.Intent.Bounds(); ok && (want.Version != set.Bounds.Version+1 || !b.Cut ||
+		want.Range.Start != b.Range.Start || want.Range.End < b.Range.End || want.Range.End >= set.Bounds.Range.End) {
+		return fmt.Errorf("it has bounds %+v, is to have %+v, and its bucket is %v", set.Bounds, want, b.Range)
 	}
 	if set.State == ReplicaSetDisputed && set.Intent == nil && b.State != BucketDropping {
 		return errors.New("it is in dispute over no intent")
@@ -171,7 +200,7 @@ func (s *ReplicaSet) checkState() error {
 	case ReplicaSetOpen:
 		sound = formed && open && (overlay || !s.Pending) && overlay == (s.Announced != 0)
 	case ReplicaSetSealed:
-		sound = formed && !open && s.Sealed != nil
+		sound = !open && s.Sealed != nil // who was formed may have left since
 	case ReplicaSetDisputed:
 		sound = formed && !open && !s.Pending && s.Sealed == nil
 	case ReplicaSetDropping:
@@ -184,17 +213,67 @@ func (s *ReplicaSet) checkState() error {
 	return nil
 }
 
-// checkMembers checks the lists of what members have reported.
+// checkMembers checks the lists of what members have reported. A member that
+// reported the seal may have left since.
 func (s *ReplicaSet) checkMembers() error {
-	for _, list := range [][]quorate.ReplicaID{s.Formed, s.Dropped, s.reporters()} {
+	for i, list := range [][]quorate.ReplicaID{s.Formed, s.Dropped, s.Joined, s.reporters()} {
+		left := i == 3 && s.Sealed != nil
 		for i, id := range list {
-			if !s.HasMember(id) || i > 0 && list[i-1] >= id {
+			if !left && !s.HasMember(id) || i > 0 && list[i-1] >= id {
 				return fmt.Errorf("replica %d reported out of turn", id)
 			}
 		}
 	}
-	if len(s.Dropped) > 0 && (s.State != ReplicaSetDropping || len(s.Dropped) >= len(s.Members)) {
+	for i, m := range s.Members {
+		if slices.ContainsFunc(s.Members[:i], func(other Member) bool { return other.Node == m.Node }) {
+			return fmt.Errorf("it has two members on node %s", m.Node)
+		}
+	}
+	if len(s.Joined) > 0 && s.Sealed == nil {
+		return fmt.Errorf("replicas %v joined it by its file, and it is %s", s.Joined, s.State)
+	}
+	if len(s.Dropped) > 0 && (s.State != ReplicaSetDropping || len(s.Dropped) >= len(s.Members) && len(s.Left) == 0) {
 		return fmt.Errorf("%d of %d replicas of a set that is %s are dropped", len(s.Dropped), len(s.Members), s.State)
+	}
+	return nil
+}
+
+// checkLeft checks the former members.
+func (s *ReplicaSet) checkLeft() error {
+	for i, m := range s.Left {
+		if i > 0 && s.Left[i-1].Replica >= m.Replica || s.HasMember(m.Replica) {
+			return fmt.Errorf("replica %d left out of turn, or is a member", m.Replica)
+		}
+	}
+	return nil
+}
+
+// checkChange checks the change of members under way.
+func (s *ReplicaSet) checkChange() error {
+	if s.Intent == nil || s.Intent.Kind != IntentMembers {
+		return nil
+	}
+	add, remove, ok := s.memberChange()
+	if !ok || !s.Moved {
+		return fmt.Errorf("intent %d is no change of members, or moved is %t", s.Intent.ID, s.Moved)
+	}
+	busy := func(m Member) bool {
+		_, member := s.MemberOn(m.Node)
+		return member || s.HasMember(m.Replica) || slices.ContainsFunc(s.Left, func(left Member) bool { return left.Replica == m.Replica || left.Node == m.Node })
+	}
+	switch {
+	case add.Replica != 0 && busy(add):
+		return fmt.Errorf("replica %d joins it on node %s, and is there", add.Replica, add.Node)
+	case add.Replica != 0 && remove.Replica != 0 || s.State == ReplicaSetSealed || slices.Contains(s.Members, remove):
+		if remove.Replica != 0 && !slices.Contains(s.Members, remove) {
+			return fmt.Errorf("replica %d leaves it and is no member", remove.Replica)
+		}
+	case remove.Replica != 0 && busy(remove): // of a change that was given up
+		return fmt.Errorf("replica %d on node %s is to leave again, and is there or has left", remove.Replica, remove.Node)
+	}
+	after := s.changed(add, remove)
+	if len(after.Members) == 0 || s.State == ReplicaSetOpen && len(after.Formed) <= len(after.Members)/2 {
+		return fmt.Errorf("after the change %d of %d replicas have formed", len(after.Formed), len(after.Members))
 	}
 	return nil
 }
@@ -211,11 +290,12 @@ func (s *ReplicaSet) checkIntents() error {
 	if i != nil && (!i.Kind.known() || d != nil && d.ID >= i.ID) || d != nil && (!d.Kind.known() || d.LogIndex == 0) {
 		return fmt.Errorf("intents %+v and %+v", i, d)
 	}
-	if i != nil && (s.State == ReplicaSetSealed || s.State == ReplicaSetDropping || s.State == ReplicaSetDisputed && i.Kind != IntentSeal) {
+	if i != nil && (s.State == ReplicaSetSealed && i.Kind != IntentMembers || s.State == ReplicaSetForming || s.State == ReplicaSetDropping ||
+		s.State == ReplicaSetDisputed && i.Kind != IntentSeal) {
 		return fmt.Errorf("it is %s with intent %d (%s) under way", s.State, i.ID, i.Kind)
 	}
-	if s.Sealing() != nil && s.State == ReplicaSetForming {
-		return errors.New("it is forming and being sealed")
+	if _, ok := i.Bounds(); i != nil && i.Kind == IntentBounds && !ok {
+		return fmt.Errorf("intent %d has no bounds", i.ID)
 	}
 	return nil
 }
@@ -245,8 +325,8 @@ func (s *ReplicaSet) checkSealed() error {
 			built = built || r.File != nil && *r.File == sealed.File
 		}
 	}
-	if votes <= len(s.Members)/2 || !built {
-		return fmt.Errorf("it is sealed as %d of %d members reported, and one of them built its file: %t", votes, len(s.Members), built)
+	if votes <= sealed.Voters/2 || len(s.Reports) > sealed.Voters || !built {
+		return fmt.Errorf("it is sealed as %d of %d members reported, and one of them built its file: %t", votes, sealed.Voters, built)
 	}
 	return nil
 }

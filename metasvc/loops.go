@@ -1,10 +1,8 @@
 package metasvc
 
 import (
+	"errors"
 	"fmt"
-	"time"
-
-	"github.com/quorate/quorate"
 )
 
 // The names of the Controller's loops, in the order in which they run.
@@ -21,27 +19,19 @@ const (
 	LoopSeal = "seal"
 	// LoopJudge judges what the replicas report of their sets' seals.
 	LoopJudge = "judge"
+	// LoopBounds tells sets of their bucket's cut that could not be told at once
+	// (PROTOCOL 13).
+	LoopBounds = "bounds"
+	// LoopRepair replaces replicas that are lost, and has overlays follow their
+	// base.
+	LoopRepair = "repair"
+	// LoopDrain moves replicas away from nodes that are to be removed.
+	LoopDrain = "drain"
+	// LoopMeta keeps the metadata group at its size.
+	LoopMeta = "meta"
 	// LoopEffect makes effective what every node knows of (PROTOCOL 8).
 	LoopEffect = "effect"
 )
-
-// view is what a loop decides on.
-type view struct {
-	state *state
-	now   time.Time
-	// self is this node.
-	self quorate.NodeID
-	// term is the metadata group's in which this node leads, and leadingSince
-	// when that began.
-	term         uint64
-	leadingSince time.Time
-	beats        []Heartbeat
-	// quiet is since when the sets that report their progress make none.
-	quiet map[quorate.ReplicaSetID]time.Time
-	// steady tells that the leader's clock has run evenly for long enough to
-	// drop what is past retention.
-	steady bool
-}
 
 // loop is one reconcile loop: a pure function from what is to what to change.
 // It is asked again after its actions, until it wants none. It must not keep
@@ -59,6 +49,10 @@ func loops(cfg ControllerConfig) []loop {
 		{LoopRetention, planRetention},
 		{LoopSeal, planSeal},
 		{LoopJudge, func(v view) ([]Action, error) { return planJudge(v), nil }},
+		{LoopBounds, func(v view) ([]Action, error) { return planBounds(v), nil }},
+		{LoopRepair, func(v view) ([]Action, error) { return planRepair(cfg, v) }},
+		{LoopDrain, func(v view) ([]Action, error) { return planDrain(cfg, v) }},
+		{LoopMeta, func(v view) ([]Action, error) { return planMeta(cfg, v) }},
 		{LoopEffect, func(v view) ([]Action, error) { return planEffect(v), nil }},
 	}
 }
@@ -66,7 +60,7 @@ func loops(cfg ControllerConfig) []loop {
 func planCluster(cfg ControllerConfig, v view) []Action {
 	s := v.state
 	if s.cluster == nil {
-		return []Action{{LoopCluster, "record the new cluster", Bootstrap{
+		return []Action{{Loop: LoopCluster, Why: "record the new cluster", Command: Bootstrap{
 			Cluster:     cfg.Cluster,
 			Created:     v.now.UnixMilli(),
 			Node:        cfg.Node,
@@ -74,7 +68,7 @@ func planCluster(cfg ControllerConfig, v view) []Action {
 		}}}
 	}
 	if known := s.nodes[cfg.Node.ID]; known == nil || known.NodeSpec != cfg.Node {
-		return []Action{{LoopCluster, fmt.Sprintf("record node %s as it is configured", cfg.Node.ID), AdmitNode{Node: cfg.Node}}}
+		return []Action{action(LoopCluster, fmt.Sprintf("record node %s as it is configured", cfg.Node.ID), AdmitNode{Node: cfg.Node})}
 	}
 	return nil
 }
@@ -85,9 +79,9 @@ func planPolicy(want PolicySpec, v view) []Action {
 	case v.state.cluster == nil:
 		return nil
 	case p == nil:
-		return []Action{{LoopPolicy, fmt.Sprintf("create policy %q", want.Name), CreatePolicy{Policy: want}}}
+		return []Action{action(LoopPolicy, fmt.Sprintf("create policy %q", want.Name), CreatePolicy{Policy: want})}
 	case !p.PolicySpec.equal(want):
-		return []Action{{LoopPolicy, fmt.Sprintf("alter policy %q to what is configured", want.Name), AlterPolicy{ID: p.ID, Policy: want}}}
+		return []Action{action(LoopPolicy, fmt.Sprintf("alter policy %q to what is configured", want.Name), AlterPolicy{ID: p.ID, Policy: want})}
 	}
 	return nil
 }
@@ -102,12 +96,12 @@ func planBuckets(v view) (actions []Action, err error) {
 		if !missing {
 			continue
 		}
-		command, err := v.state.planBucket(p, ts, v.now)
+		command, err := v.state.planBucket(p, ts, v.now, v.fitness())
 		if err != nil {
-			failed = err
+			failed = errors.Join(failed, err)
 			continue
 		}
-		actions = append(actions, Action{LoopBuckets, fmt.Sprintf("plan bucket %v of policy %q", command.Range, p.Name), command})
+		actions = append(actions, action(LoopBuckets, fmt.Sprintf("plan bucket %v of policy %q", command.Range, p.Name), command))
 	}
 	if len(actions) > 0 {
 		return actions, nil // what failed fails again when these are done
@@ -119,10 +113,10 @@ func planBuckets(v view) (actions []Action, err error) {
 // planned bucket's sets to be formed: both are needed for a bucket to open, in
 // either order. An overlay is announced only when it is formed.
 func planEffect(v view) (actions []Action) {
-	nodes := v.state.nodesByNumber()
+	known := v.knownEverywhere()
 	effect := func(why string, announced uint64, c Command) {
-		if acknowledged(nodes, v.self, v.beats, announced, v.leadingSince, v.now) {
-			actions = append(actions, Action{LoopEffect, why, c})
+		if announced <= known {
+			actions = append(actions, action(LoopEffect, why, c))
 		}
 	}
 	for _, b := range byKey(v.state.buckets) {

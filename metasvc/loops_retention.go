@@ -23,8 +23,8 @@ func planRetention(v view) (actions []Action, err error) {
 				failed = r
 				break
 			}
-			actions = append(actions, Action{LoopRetention, fmt.Sprintf("drop bucket %d %v of policy %q", b.ID, b.Range, p.Name),
-				BeginDrop{Bucket: b.ID, Term: v.term, Now: now}})
+			actions = append(actions, action(LoopRetention, fmt.Sprintf("drop bucket %d %v of policy %q", b.ID, b.Range, p.Name),
+				BeginDrop{Bucket: b.ID, Term: v.term, Now: now}))
 		}
 	}
 	if len(actions) > 0 {

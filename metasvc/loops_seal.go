@@ -18,7 +18,7 @@ const (
 	// minQuiet is how long it must at least have been: some passes.
 	minQuiet = time.Minute
 	// absentAfter is how long a node may say nothing and still be waited for by
-	// the judge. A restart takes less; sealing is in no hurry.
+	// the judge, and get replicas. A restart takes less; sealing is in no hurry.
 	absentAfter = time.Minute
 )
 
@@ -37,7 +37,7 @@ buckets:
 		known := false
 		for _, id := range slices.Concat(b.SetIDs, b.OverlayIDs) {
 			set := v.state.sets[id]
-			if set == nil || !set.Writable() || set.Intent != nil || !v.ripe(b, set) || v.awaitsDeletions(set) {
+			if set == nil || !set.Writable() || set.Intent != nil || !v.ripe(b, set) || v.awaitsDeletions(set) || v.moves(b, set) {
 				continue
 			}
 			if !known {
@@ -54,8 +54,8 @@ buckets:
 			if held += len(payload); held > maxIntentBytes {
 				break buckets // the next ones' turn is when these are sealed
 			}
-			actions = append(actions, Action{LoopSeal, fmt.Sprintf("seal set %d of bucket %v", set.ID, b.Range),
-				BeginIntent{Set: set.ID, Kind: IntentSeal, Term: v.term, Payload: payload}})
+			actions = append(actions, action(LoopSeal, fmt.Sprintf("seal set %d of bucket %v", set.ID, b.Range),
+				BeginIntent{Set: set.ID, Kind: IntentSeal, Term: v.term, Payload: payload}))
 		}
 	}
 	if len(actions) > 0 {
@@ -96,6 +96,11 @@ func quietWindow(late time.Duration, generation int) time.Duration {
 // yet, which the seal must fold in.
 func (v view) awaitsDeletions(set *ReplicaSet) bool {
 	return set.Base != 0 && slices.ContainsFunc(v.state.deletionsOf(set.Base), func(d *DeletionRecord) bool { return d.Pending })
+}
+
+// moves tells whether a set is still to be cut, or does not lie with its base.
+func (v view) moves(b *BucketRecord, set *ReplicaSet) bool {
+	return outOfBounds(set, b) || set.Base != 0 && !togetherStill(v.state.sets[set.Base], set)
 }
 
 // sealPayload encodes whatever a set's canonical file depends on besides its
@@ -147,7 +152,7 @@ func planJudge(v view) (actions []Action) {
 		default:
 			continue
 		}
-		actions = append(actions, Action{LoopJudge, why, JudgeSeal{Set: set.ID, Intent: intent.ID, Term: v.term, Live: live}})
+		actions = append(actions, action(LoopJudge, why, JudgeSeal{Set: set.ID, Intent: intent.ID, Term: v.term, Live: live}))
 	}
 	return actions
 }
@@ -185,13 +190,7 @@ func (s *ReplicaSet) agreed() bool {
 // yet because this leader is new (PROTOCOL 17).
 func (v view) live(set *ReplicaSet) (list []quorate.ReplicaID) {
 	for _, m := range set.Members {
-		heard := v.leadingSince
-		for _, b := range v.beats {
-			if b.Node == m.Node && b.Received.After(heard) {
-				heard = b.Received
-			}
-		}
-		if m.Node == v.self || v.now.Sub(heard) <= absentAfter {
+		if !v.absent(m.Node) {
 			list = append(list, m.Replica)
 		}
 	}

@@ -230,13 +230,34 @@ func (m *Map) Set(id quorate.ReplicaSetID) *ReplicaSet {
 	return nil
 }
 
-// SetsOn yields the ReplicaSets that have a replica on a node, by ID, each
-// with that replica; overlays and dropped ones included.
+// SetsOn yields the ReplicaSets that have a replica on a node or are to have
+// one, by ID, each with that replica: a member's, or the one that joins there
+// (Changing). Overlays and dropped ones are included.
 func (m *Map) SetsOn(node quorate.NodeID) iter.Seq2[*ReplicaSet, quorate.ReplicaID] {
 	return func(yield func(*ReplicaSet, quorate.ReplicaID) bool) {
 		for _, s := range m.tables.sets {
-			if member, ok := s.MemberOn(node); ok && !yield(s, member.Replica) {
+			member, here := s.MemberOn(node)
+			if !here && s.Intent != nil {
+				member, _, _ = s.memberChange()
+				here = member.Replica != 0 && member.Node == node
+			}
+			if here && !yield(s, member.Replica) {
 				return
+			}
+		}
+	}
+}
+
+// LeftOn yields the ReplicaSets that a replica of a node has left, by ID, each
+// with that replica: its files are to be moved away, and that reported
+// (Client.ReportLeft).
+func (m *Map) LeftOn(node quorate.NodeID) iter.Seq2[*ReplicaSet, quorate.ReplicaID] {
+	return func(yield func(*ReplicaSet, quorate.ReplicaID) bool) {
+		for _, s := range m.tables.sets {
+			for _, left := range s.Left {
+				if left.Node == node && !yield(s, left.Replica) {
+					return
+				}
 			}
 		}
 	}

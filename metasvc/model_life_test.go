@@ -24,8 +24,9 @@ func TestRandomLivesKeepThePromises(t *testing.T) {
 		leader := newFakeLeader(machine)
 		model := newLifeModel()
 		watch, mirror := machine.Watch(0), newMirror()
+		remote, remoteAt := NewStateMachine(StateMachineConfig{ChangeLog: 8}), machine.Watch(0)
 		model.apply(rt, leader, []Command{
-			bootstrap(), AdmitNode{testNodeSpec("n2", "b")}, AdmitNode{testNodeSpec("n3", "c")},
+			bootstrap(), AdmitNode{testNodeSpec("n2", "b")}, AdmitNode{testNodeSpec("n3", "c")}, AdmitNode{testNodeSpec("n4", "d")},
 			CreatePolicy{Policy: policy("p1", nil)}, CreateTenant{Name: "acme", Policy: 1},
 			PlanBucket{Policy: 1, Range: quorate.TimeRange{Start: 0, End: 10}, HashVersion: 1, Placement: nodesOf("n1 n2 n3", "n1")},
 			PlanBucket{Policy: 1, Range: quorate.TimeRange{Start: 10, End: 20}, HashVersion: 1, Placement: nodesOf("n2 n1")},
@@ -39,8 +40,13 @@ func TestRandomLivesKeepThePromises(t *testing.T) {
 			if rapid.Bool().Draw(rt, "follow") {
 				follow(t, rt, watch, mirror)
 			}
+			if rapid.Bool().Draw(rt, "follow_remote") {
+				followRemote(t, rt, remoteAt, remote)
+			}
 		}
 		follow(t, rt, watch, mirror)
+		followRemote(t, rt, remoteAt, remote)
+		sameFollower(rt, remote.snapshot(), machine.snapshot())
 		if got, want := mirror.build().tables, mapOf(machine.snapshot()).tables; !reflect.DeepEqual(got, want) {
 			rt.Fatalf("the watched map has %+v, the state's %+v", got, want)
 		}
@@ -53,7 +59,10 @@ func TestRandomLivesKeepThePromises(t *testing.T) {
 			reached[what] = true
 		}
 	})
-	for _, what := range []string{"sealed", "disputed", "replaced", "folded", "dropped", "disputed and sealed", "bucket gone", "forgotten with its set"} {
+	for _, what := range []string{
+		"sealed", "disputed", "replaced", "folded", "dropped", "disputed and sealed", "bucket gone", "forgotten with its set",
+		"joined", "joined by its file", "left", "given up", "dropped as it moved", "cut", "followed its base",
+	} {
 		if !reached[what] {
 			t.Errorf("no random life came to be: %s", what)
 		}
@@ -66,6 +75,30 @@ func follow(t *testing.T, rt *rapid.T, watch *Watch, mirror *mirror) {
 		batch, err := watch.Next(t.Context())
 		noError(rt, err)
 		mirror.apply(batch)
+	}
+}
+
+// followRemote has a state machine on another node follow, over the wire.
+func followRemote(t *testing.T, rt *rapid.T, watch *Watch, into *StateMachine) {
+	t.Helper()
+	if watch.machine.AppliedIndex() <= watch.at {
+		return
+	}
+	batch, err := watch.Next(t.Context())
+	noError(rt, err)
+	decoded, err := DecodeBatch(AppendBatch(nil, batch))
+	noError(rt, err)
+	noError(rt, into.Follow(decoded))
+	noError(rt, into.snapshot().check())
+}
+
+// sameFollower checks that a follower has the records of the state, as a map and
+// one by one.
+func sameFollower(t *rapid.T, got, want *state) {
+	t.Helper()
+	if got.index != want.index || !reflect.DeepEqual(mapOf(got).tables, mapOf(want).tables) ||
+		!reflect.DeepEqual(got.tenantByName, want.tenantByName) || !reflect.DeepEqual(got.bucketsOf, want.bucketsOf) {
+		t.Fatalf("a follower has another state")
 	}
 }
 
@@ -94,6 +127,10 @@ func genLife(s *state, term uint64) *rapid.Generator[Command] {
 		}
 		old := uint64(rapid.SampledFrom([]int{0, 0, 0, 0, 1}).Draw(t, "old_term"))
 		rare := rapid.IntRange(0, 9).Draw(t, "rare") == 0
+		begin := rapid.IntRange(0, 14).Draw(t, "begin") == 0
+		if c := genMembers(t, s, set, replica, begin, term, term-old); c != nil {
+			return c
+		}
 		switch set.State {
 		case ReplicaSetForming:
 			if rare {
@@ -135,6 +172,55 @@ func genLife(s *state, term uint64) *rapid.Generator[Command] {
 			return ReportSeal{set.ID, SealReport{Replica: replica, Intent: 1, Index: 5}}
 		}
 	})
+}
+
+// genMembers draws the next step of a change of members or bounds, or begins one
+// now and then; nil is none.
+func genMembers(t *rapid.T, s *state, set *ReplicaSet, replica quorate.ReplicaID, begin bool, term, maybe uint64) Command {
+	node := func() quorate.NodeID {
+		return testNode(rapid.SampledFrom([]string{"n1", "n2", "n3", "n4"}).Draw(t, "node"), 1)
+	}
+	if len(set.Left) > 0 && rapid.Bool().Draw(t, "left") {
+		return ReportLeft{set.ID, rapid.SampledFrom(set.Left).Draw(t, "leaves").Replica}
+	}
+	change, moving := set.Changing()
+	_, cut := set.Intent.Bounds()
+	base := s.sets[set.Base]
+	switch {
+	case moving && begin:
+		return rapid.SampledFrom([]Command{CancelIntent{set.ID, set.Intent.ID}, BeginDrop{set.Bucket, term, dropClock(t, s, set)}}).Draw(t, "ends")
+	case moving && set.State == ReplicaSetSealed && rapid.Bool().Draw(t, "joins"):
+		return ReportJoined{set.ID, change.Add.Replica}
+	case (moving || cut) && rapid.Bool().Draw(t, "confirm"):
+		return ConfirmIntent{set.ID, set.Intent.ID, 9}
+	case moving || cut:
+		return nil
+	case set.State == ReplicaSetOpen && set.Intent == nil && outOfBounds(set, s.buckets[set.Bucket]):
+		return BeginBounds{set.ID, maybe}
+	case base != nil && set.State == ReplicaSetOpen && set.Intent == nil && base.Intent == nil && !togetherStill(base, set):
+		m := newMoves(ControllerConfig{MaxMoves: 9, MaxMovesPerNode: 9}, view{state: s, self: testNode("n1", 1), term: term})
+		if a, ok := m.follow(base, set); ok {
+			return a.Command
+		}
+		return nil
+	case !begin || set.State == ReplicaSetForming && replica%2 == 0:
+		return nil
+	}
+	switch rapid.IntRange(0, 5).Draw(t, "cluster") {
+	case 0:
+		return CutBucket{1, policy("p1", nil).Retention.Milliseconds() + rapid.Int64Range(0, hour).Draw(t, "now")}
+	case 1:
+		return rapid.SampledFrom([]Command{DrainNode{node()}, UndrainNode{node()}, UndrainNode{node()}}).Draw(t, "state")
+	default:
+		c := BeginMembers{Set: set.ID, Term: rapid.SampledFrom([]uint64{0, maybe}).Draw(t, "whose")}
+		if rapid.IntRange(0, 3).Draw(t, "adds") > 0 {
+			c.Add = node()
+		}
+		if rapid.IntRange(0, 3).Draw(t, "removes") > 0 {
+			c.Remove = replica
+		}
+		return c
+	}
 }
 
 // dropClock is a clock at which the set's bucket is just past retention, or not.
@@ -191,7 +277,12 @@ type lifeModel struct {
 	sealed map[quorate.ReplicaSetID]SealRecord
 	// allowed are the sets whose files may go.
 	allowed map[quorate.ReplicaSetID]bool
+	// dropped are the replicas whose files are gone.
 	dropped map[quorate.ReplicaID]bool
+	// joining are the replicas that a change under way adds, or added.
+	joining map[quorate.ReplicaSetID]quorate.ReplicaID
+	// end is where each bucket ends at most, since cuts only shorten it.
+	end     map[quorate.BucketID]int64
 	horizon int64
 	last    *state
 	reached map[string]bool
@@ -205,6 +296,8 @@ func newLifeModel() *lifeModel {
 		sealed:  make(map[quorate.ReplicaSetID]SealRecord),
 		allowed: make(map[quorate.ReplicaSetID]bool),
 		dropped: make(map[quorate.ReplicaID]bool),
+		joining: make(map[quorate.ReplicaSetID]quorate.ReplicaID),
+		end:     make(map[quorate.BucketID]int64),
 		reached: make(map[string]bool),
 		last:    newState(),
 	}
@@ -228,7 +321,12 @@ func (m *lifeModel) apply(t *rapid.T, leader *fakeLeader, commands []Command) {
 
 func (m *lifeModel) accepted(t *rapid.T, c Command, s *state, result any) {
 	switch c := c.(type) {
+	case BeginMembers, ReportJoined, ReportLeft, ConfirmIntent, CancelIntent, ReportFormed, CutBucket:
+		m.moved(t, c, s)
 	case BeginIntent:
+		if base := s.sets[s.sets[c.Set].Base]; base != nil && s.sets[c.Set].Moved {
+			m.reached["followed its base"] = true
+		}
 		folded, _ := readSealPayload(c.Payload)
 		m.folds[c.Set] = foldedIDs(folded)
 	case ReportSeal:
@@ -269,6 +367,41 @@ func (m *lifeModel) accepted(t *rapid.T, c Command, s *state, result any) {
 		}
 	case ReportDropped:
 		m.dropped[c.Replica] = true
+	}
+}
+
+// moved takes in a change of members or bounds.
+func (m *lifeModel) moved(t *rapid.T, c Command, s *state) {
+	switch c := c.(type) {
+	case BeginMembers:
+		if change, moving := s.sets[c.Set].Changing(); moving {
+			m.joining[c.Set] = change.Add.Replica
+		}
+	case ReportJoined:
+		if !m.last.sets[c.Set].HasMember(c.Replica) {
+			m.reached["joined by its file"] = true
+			if m.joining[c.Set] != c.Replica {
+				t.Fatalf("replica %d joined set %d, and %d was to", c.Replica, c.Set, m.joining[c.Set])
+			}
+		}
+	case ConfirmIntent:
+		if change, moving := m.last.sets[c.Set].Changing(); moving && change.Add.Replica != 0 {
+			m.reached["joined"] = true
+			if !s.sets[c.Set].HasMember(change.Add.Replica) {
+				t.Fatalf("replica %d joined set %d and is no member", change.Add.Replica, c.Set)
+			}
+		}
+	case CancelIntent:
+		m.reached["given up"] = true
+	case ReportFormed: // PROTOCOL 2
+		if was := m.last.sets[c.Set]; was.Moved && !slices.Contains(was.Formed, c.Replica) {
+			t.Fatalf("replica %d formed from the genesis of set %d after its members had changed", c.Replica, c.Set)
+		}
+	case ReportLeft:
+		m.dropped[c.Replica] = true
+		m.reached["left"] = true
+	case CutBucket:
+		m.reached["cut"] = true
 	}
 }
 
@@ -344,9 +477,19 @@ func (m *lifeModel) check(t *rapid.T, s *state) {
 				t.Fatalf("set %d, which was %s, is dropped without a reason", id, was.State)
 			}
 		}
-		if set == nil && slices.ContainsFunc(was.Members, func(member Member) bool { return !m.dropped[member.Replica] }) {
-			t.Fatalf("the record of set %d went before all its replicas had dropped it", id)
+		if set == nil {
+			if slices.ContainsFunc(slices.Concat(was.Members, was.Left), func(member Member) bool { return !m.dropped[member.Replica] }) {
+				t.Fatalf("the record of set %d went before all its replicas had dropped it", id)
+			}
+			continue
 		}
+		m.checkMoves(t, s, was, set)
+	}
+	for id, b := range s.buckets {
+		if end, known := m.end[id]; known && b.Range.End > end {
+			t.Fatalf("bucket %d ended at %d and ends at %d", id, end, b.Range.End)
+		}
+		m.end[id] = b.Range.End
 	}
 	for id, was := range m.last.buckets {
 		if s.buckets[id] == nil {
@@ -367,5 +510,34 @@ func (m *lifeModel) check(t *rapid.T, s *state) {
 				t.Fatalf("shard %d of bucket %d is written to %+v", shard, b.ID, w)
 			}
 		}
+	}
+}
+
+// checkMoves checks that no replica of a set is lost sight of (PROTOCOL 16): who
+// was a member or was to become one is that still, or has to move its files away.
+func (m *lifeModel) checkMoves(t *rapid.T, s *state, was, set *ReplicaSet) {
+	known := func(replica quorate.ReplicaID) bool {
+		add, remove, _ := set.memberChange()
+		return set.HasMember(replica) || add.Replica == replica || remove.Replica == replica || m.dropped[replica] ||
+			slices.ContainsFunc(set.Left, func(left Member) bool { return left.Replica == replica })
+	}
+	add, remove, moving := was.memberChange()
+	for _, member := range slices.Concat(was.Members, was.Left, []Member{add, remove}) {
+		if member.Replica != 0 && !known(member.Replica) {
+			t.Fatalf("replica %d of set %d is forgotten with its files", member.Replica, set.ID)
+		}
+	}
+	if b := s.buckets[set.Bucket]; moving && b.State == BucketDropping {
+		m.reached["dropped as it moved"] = true
+	}
+	// Of an open set at most one member comes or goes at once.
+	joined := 0
+	for _, member := range set.Members {
+		if !was.HasMember(member.Replica) {
+			joined++
+		}
+	}
+	if left := len(was.Members) + joined - len(set.Members); joined > 1 || left > 1 {
+		t.Fatalf("%d members joined set %d at once, and %d left", joined, set.ID, left)
 	}
 }

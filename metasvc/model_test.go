@@ -93,7 +93,7 @@ func genCommand(term uint64) *rapid.Generator[Command] {
 		return quorate.ReplicaSetID(rapid.Uint64Range(0, 8).Draw(t, "set"))
 	})
 	return rapid.Custom(func(t *rapid.T) Command {
-		switch rapid.IntRange(0, 11).Draw(t, "command") {
+		switch rapid.IntRange(0, 13).Draw(t, "command") {
 		case 0:
 			return AdmitNode{Node: NodeSpec{ID: node.Draw(t, "node"), Roles: Roles(rapid.IntRange(0, 8).Draw(t, "roles")), Zone: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "zone")}}
 		case 1:
@@ -121,17 +121,33 @@ func genCommand(term uint64) *rapid.Generator[Command] {
 		case 9:
 			return EffectBucket{Bucket: quorate.BucketID(small.Draw(t, "bucket"))}
 		case 10:
-			return BeginIntent{
-				Set: set.Draw(t, "set"), Kind: IntentKind(rapid.IntRange(0, 5).Draw(t, "kind")),
-				Term:    term - uint64(rapid.IntRange(0, 1).Draw(t, "old_term")),
-				Payload: []byte(rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "payload")),
+			old := term - uint64(rapid.IntRange(0, 1).Draw(t, "old_term"))
+			if rapid.IntRange(0, 3).Draw(t, "seal") == 0 {
+				payload := rapid.SampledFrom([]string{"", "a", string(sealPayload())}).Draw(t, "payload")
+				return BeginIntent{Set: set.Draw(t, "set"), Kind: IntentKind(rapid.IntRange(0, 5).Draw(t, "kind")), Term: old, Payload: []byte(payload)}
 			}
+			c := BeginMembers{Set: set.Draw(t, "set"), Term: old, Remove: quorate.ReplicaID(rapid.Uint64Range(0, 12).Draw(t, "remove"))}
+			if rapid.Bool().Draw(t, "adds") {
+				c.Add = node.Draw(t, "add")
+			}
+			return c
+		case 11:
+			return genNodeCommand(node).Draw(t, "node_command")
 		default:
 			if rapid.Bool().Draw(t, "confirm") {
 				return ConfirmIntent{Set: set.Draw(t, "set"), Intent: IntentID(small.Draw(t, "intent")), LogIndex: small.Draw(t, "at")}
 			}
 			return CancelIntent{Set: set.Draw(t, "set"), Intent: IntentID(small.Draw(t, "intent"))}
 		}
+	})
+}
+
+func genNodeCommand(node *rapid.Generator[quorate.NodeID]) *rapid.Generator[Command] {
+	return rapid.Custom(func(t *rapid.T) Command {
+		id := node.Draw(t, "id")
+		return rapid.SampledFrom([]Command{
+			DrainNode{id}, UndrainNode{id}, RemoveNode{id}, JoinMeta{id, 1}, GiveUpMeta{2, 1}, RecordMeta{[]Member{{id, 1}}, 1},
+		}).Draw(t, "what")
 	})
 }
 
@@ -145,6 +161,7 @@ type model struct {
 	intents map[quorate.ReplicaSetID]IntentID
 	// finished are the intents confirmed or cancelled.
 	finished map[IntentID]bool
+	removed  map[quorate.NodeID]bool
 	reused   []string
 }
 
@@ -154,6 +171,7 @@ func newModel() *model {
 		ranges:   make(map[quorate.PolicyID][]quorate.TimeRange),
 		intents:  make(map[quorate.ReplicaSetID]IntentID),
 		finished: make(map[IntentID]bool),
+		removed:  make(map[quorate.NodeID]bool),
 	}
 }
 
@@ -170,14 +188,21 @@ func (m *model) apply(t *rapid.T, leader *fakeLeader, commands []Command) {
 		case PlanBucket:
 			m.plan(t, c, results[i])
 		case BeginIntent:
-			m.begin(t, c, results[i])
+			m.begin(t, c.Set, results[i])
+		case BeginMembers:
+			m.begin(t, c.Set, results[i])
 		case ConfirmIntent:
 			if !refused {
 				m.finish(t, c.Set, c.Intent)
 			}
 		case CancelIntent:
-			if !refused {
+			if !refused { // what was done of it is undone by another
 				m.finish(t, c.Set, c.Intent)
+				m.begin(t, c.Set, results[i])
+			}
+		case RemoveNode:
+			if !refused {
+				m.removed[c.Node] = true
 			}
 		}
 	}
@@ -211,18 +236,18 @@ func (m *model) plan(t *rapid.T, c PlanBucket, result any) {
 	}
 }
 
-func (m *model) begin(t *rapid.T, c BeginIntent, result any) {
+func (m *model) begin(t *rapid.T, set quorate.ReplicaSetID, result any) {
 	begun, ok := result.(IntentResult)
 	if !ok {
 		return
 	}
-	if underWay, busy := m.intents[c.Set]; busy && underWay != begun.Intent {
-		t.Fatalf("set %d has intents %d and %d at once", c.Set, underWay, begun.Intent)
+	if underWay, busy := m.intents[set]; busy && underWay != begun.Intent {
+		t.Fatalf("set %d has intents %d and %d at once", set, underWay, begun.Intent)
 	}
 	if m.finished[begun.Intent] {
-		t.Fatalf("set %d began intent %d, which is finished", c.Set, begun.Intent)
+		t.Fatalf("set %d began intent %d, which is finished", set, begun.Intent)
 	}
-	m.intents[c.Set] = begun.Intent
+	m.intents[set] = begun.Intent
 }
 
 func (m *model) finish(t *rapid.T, set quorate.ReplicaSetID, intent IntentID) {
@@ -258,8 +283,15 @@ func (m *model) note(s *state) {
 	}
 	for _, set := range s.sets {
 		see(fmt.Sprint("set ", set.ID), fmt.Sprint(set.Bucket, set.Shard))
-		for _, member := range set.Members {
+		add, remove, _ := set.memberChange()
+		for _, member := range slices.Concat(set.Members, set.Left, []Member{add, remove}) {
+			if member.Replica == 0 {
+				continue
+			}
 			see(fmt.Sprint("replica ", member.Replica), fmt.Sprint(set.ID, member.Node))
+			if m.removed[member.Node] {
+				m.reused = append(m.reused, fmt.Sprintf("node %s was removed and has replica %d of set %d", member.Node, member.Replica, set.ID))
+			}
 		}
 	}
 	for _, stone := range s.tombstones {

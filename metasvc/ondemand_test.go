@@ -176,7 +176,7 @@ func TestAClockOffTheMedianDecidesNothing(t *testing.T) {
 		"both others are behind":   {beats(-2*time.Minute, -3*time.Minute), false},
 		"just within":              {beats(time.Minute, time.Minute), true},
 	} {
-		if off, trusted := clockTrusted(c.beats); trusted != c.trusted {
+		if off, trusted := clockTrusted(testNode("n1", 1), c.beats, time.Now()); trusted != c.trusted {
 			t.Errorf("%s: trusted is %t at %v", name, trusted, off)
 		}
 	}

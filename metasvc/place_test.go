@@ -20,7 +20,7 @@ func paperState(t *testing.T, zones ...string) *fakeLeader {
 
 func (l *fakeLeader) place(t *testing.T, p PolicySpec) [][]quorate.NodeID {
 	t.Helper()
-	placement, err := l.machine.snapshot().place(&Policy{PolicySpec: p})
+	placement, err := l.machine.snapshot().place(&Policy{PolicySpec: p}, fitness{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestOnlyFittingNodesAreTaken(t *testing.T) {
 		}
 	}
 	inB.Replicas = 2
-	if _, err := leader.machine.snapshot().place(&Policy{PolicySpec: inB}); quorate.KindOf(err) != quorate.Unavailable {
+	if _, err := leader.machine.snapshot().place(&Policy{PolicySpec: inB}, fitness{}); quorate.KindOf(err) != quorate.Unavailable {
 		t.Errorf("two replicas on one fitting node were placed: %v", err)
 	}
 }

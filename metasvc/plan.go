@@ -1,7 +1,6 @@
 package metasvc
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -43,10 +42,11 @@ func (p *Policy) CheckTime(ts int64, now time.Time) error {
 
 // planBucket returns the command that makes the bucket which is to cover ts,
 // with its placement, to be proposed as it is.
-func (s *state) planBucket(p *Policy, ts int64, now time.Time) (PlanBucket, error) {
-	placement, err := s.place(p)
+func (s *state) planBucket(p *Policy, ts int64, now time.Time, fit fitness) (PlanBucket, error) {
+	placement, err := s.place(p, fit)
 	if err != nil {
-		return PlanBucket{}, fmt.Errorf("place the bucket of policy %q at %s: %w", p.Name, quorate.FormatTime(ts), err)
+		// The error names no time, so that it stays the same while it lasts.
+		return PlanBucket{}, fmt.Errorf("place a bucket: %w", err)
 	}
 	ms := now.UnixMilli()
 	r := s.bucketRange(p, ts)
@@ -58,7 +58,7 @@ func (s *state) planBucket(p *Policy, ts int64, now time.Time) (PlanBucket, erro
 		Range:       r,
 		HashVersion: wire.ShardHashVersion,
 		OnDemand:    r.End <= ms,
-		Pending:     r.Start < visible,
+		Pending:     r.Start < visible || s.cutBefore(p.ID, r.Start) != nil,
 		Now:         ms,
 		Placement:   placement,
 	}, nil
@@ -116,73 +116,6 @@ func (s *state) missing(p *Policy, now time.Time) (ts int64, missing bool) {
 		ts = b.Range.End
 	}
 	return 0, false
-}
-
-// place chooses for each shard of a new bucket the nodes of its replicas: on
-// distinct nodes, spread over as many zones as there are, on those that have
-// least to do, first in this bucket and then at all. It moves nothing.
-func (s *state) place(p *Policy) ([][]quorate.NodeID, error) {
-	var candidates []*candidate
-	for _, n := range s.nodesByNumber() {
-		if n.Roles&RoleData != 0 && (len(p.Zones) == 0 || slices.Contains(p.Zones, n.Zone)) {
-			candidates = append(candidates, &candidate{node: n})
-		}
-	}
-	if len(candidates) < p.Replicas {
-		return nil, quorate.Errorf(quorate.Unavailable, "policy %q wants %d replicas on distinct data nodes, and only %d fit", p.Name, p.Replicas, len(candidates))
-	}
-	load := s.load()
-	for _, c := range candidates {
-		c.replicas = load[c.node.ID]
-	}
-	placement := make([][]quorate.NodeID, p.Shards)
-	for shard := range placement {
-		zones := make(map[string]int)
-		for range p.Replicas {
-			best := slices.MinFunc(candidates, func(a, b *candidate) int {
-				return cmp.Or(
-					cmp.Compare(a.takenBy(shard), b.takenBy(shard)),
-					cmp.Compare(zones[a.node.Zone], zones[b.node.Zone]),
-					cmp.Compare(a.inBucket, b.inBucket),
-					cmp.Compare(a.replicas, b.replicas),
-					cmp.Compare(a.node.Number, b.node.Number),
-				)
-			})
-			best.shards = append(best.shards, shard)
-			best.inBucket++
-			best.replicas++
-			zones[best.node.Zone]++
-			placement[shard] = append(placement[shard], best.node.ID)
-		}
-	}
-	return placement, nil
-}
-
-// candidate is a node that a bucket's replicas may lie on.
-type candidate struct {
-	node     *Node
-	inBucket int   // replicas of this bucket
-	replicas int   // replicas at all
-	shards   []int // of this bucket
-}
-
-// takenBy is 1 when the node has a replica of the shard already, else 0.
-func (c *candidate) takenBy(shard int) int {
-	if slices.Contains(c.shards, shard) {
-		return 1
-	}
-	return 0
-}
-
-// load counts the replicas on each node.
-func (s *state) load() map[quorate.NodeID]int {
-	load := make(map[quorate.NodeID]int)
-	for _, set := range s.sets {
-		for _, m := range set.Members {
-			load[m.Node]++
-		}
-	}
-	return load
 }
 
 // onDemandBuckets counts the buckets that were made for old samples and take

@@ -33,10 +33,16 @@ func readMember(r *reader) Member {
 	return Member{Node: readNodeID(r), Replica: quorate.ReplicaID(r.Uvarint())}
 }
 
+func readMemberPointer(r *reader) *Member {
+	m := readMember(r)
+	return &m
+}
+
 func appendCluster(dst []byte, c *Cluster) []byte {
 	dst = append(dst, c.ID[:]...)
 	dst = binary.AppendVarint(dst, c.Created)
 	dst = appendList(dst, c.Meta, appendMember)
+	dst = appendOptional(dst, c.MetaJoining, func(dst []byte, m *Member) []byte { return appendMember(dst, *m) })
 	return binary.AppendUvarint(dst, c.ModIndex)
 }
 
@@ -45,6 +51,7 @@ func readCluster(r *reader) *Cluster {
 	r.fixed(c.ID[:])
 	c.Created = r.Varint()
 	c.Meta = readList(r, readMember)
+	c.MetaJoining = readOptional(r, readMemberPointer)
 	c.ModIndex = r.Uvarint()
 	return c
 }
@@ -63,11 +70,12 @@ func readNodeSpec(r *reader) NodeSpec {
 func appendNode(dst []byte, n *Node) []byte {
 	dst = binary.AppendUvarint(dst, n.Number)
 	dst = appendNodeSpec(dst, n.NodeSpec)
+	dst = append(dst, byte(n.State))
 	return binary.AppendUvarint(dst, n.ModIndex)
 }
 
 func readNode(r *reader) *Node {
-	return &Node{Number: r.Uvarint(), NodeSpec: readNodeSpec(r), ModIndex: r.Uvarint()}
+	return &Node{Number: r.Uvarint(), NodeSpec: readNodeSpec(r), State: NodeState(r.U8()), ModIndex: r.Uvarint()}
 }
 
 func appendPlacement(dst []byte, p Placement) []byte {
@@ -189,6 +197,7 @@ func appendBucket(dst []byte, b *BucketRecord) []byte {
 	dst = append(dst, byte(b.State), b.HashVersion)
 	dst = appendBool(dst, b.OnDemand)
 	dst = appendBool(dst, b.Pending)
+	dst = appendBool(dst, b.Cut)
 	dst = appendList(dst, b.SetIDs, appendSetID)
 	dst = appendList(dst, b.OverlayIDs, appendSetID)
 	dst = binary.AppendVarint(dst, b.Planned)
@@ -205,6 +214,7 @@ func readBucket(r *reader) *BucketRecord {
 		HashVersion: r.U8(),
 		OnDemand:    r.bool(),
 		Pending:     r.bool(),
+		Cut:         r.bool(),
 		SetIDs:      readList(r, readSetID),
 		OverlayIDs:  readList(r, readSetID),
 		Planned:     r.Varint(),

@@ -19,9 +19,27 @@ type Cluster struct {
 	ID quorate.ClusterID
 	// Created is when the cluster was made, in ms since the epoch.
 	Created int64
-	// Meta are the voters of the metadata group, ReplicaSet 0.
-	Meta     []Member
-	ModIndex uint64
+	// Meta are the voters of the metadata group, ReplicaSet 0. The group's own
+	// configuration is the truth; this copies it.
+	Meta []Member
+	// MetaJoining is the replica that is to join the metadata group next, nil
+	// when none is.
+	MetaJoining *Member
+	ModIndex    uint64
+}
+
+// Replica returns the cluster's replica of the metadata group on a node: a
+// voter or the one that joins.
+func (c *Cluster) Replica(node quorate.NodeID) (Member, bool) {
+	for _, m := range c.Meta {
+		if m.Node == node {
+			return m, true
+		}
+	}
+	if m := c.MetaJoining; m != nil && m.Node == node {
+		return *m, true
+	}
+	return Member{}, false
 }
 
 // Roles is the set of jobs that a node does.
@@ -66,11 +84,38 @@ type NodeSpec struct {
 	Address string
 }
 
+// NodeState is what a node is to the placement of replicas.
+type NodeState uint8
+
+const (
+	// NodeActive takes new replicas as its roles say.
+	NodeActive NodeState = iota + 1
+	// NodeDraining takes no new replicas, and those it has are moved away.
+	NodeDraining
+	// NodeRemoved has no replica any more and never gets one again: whoever comes
+	// back on its machine is another node (PROTOCOL 1).
+	NodeRemoved
+)
+
+// String prints the state's name.
+func (s NodeState) String() string {
+	switch s {
+	case NodeActive:
+		return "active"
+	case NodeDraining:
+		return "draining"
+	case NodeRemoved:
+		return "removed"
+	}
+	return fmt.Sprintf("NodeState(%d)", uint8(s))
+}
+
 // Node is a member of the cluster.
 type Node struct {
 	NodeSpec
 	// Number is the node's place in the order of admission, from 1, never reused.
 	Number   uint64
+	State    NodeState
 	ModIndex uint64
 }
 
@@ -213,6 +258,9 @@ type BucketRecord struct {
 	// effect only once every node has a map of version Announced (PROTOCOL 8):
 	// a planned bucket opens, or a dropping one's sets are dropped.
 	Pending bool
+	// Cut tells that the bucket's end was moved to before the end of its span,
+	// for the next bucket to begin there (PROTOCOL 13).
+	Cut bool
 	// SetIDs are its ReplicaSets by shard; their number is the shard count.
 	SetIDs []quorate.ReplicaSetID
 	// OverlayIDs are the overlays over them by shard, 0 where there is none.

@@ -112,3 +112,42 @@ type ReportDroppedResult struct {
 	// Gone tells that the set's record was removed.
 	Gone bool
 }
+
+// ReportJoinedResult answers ReportJoined.
+type ReportJoinedResult struct{ Index uint64 }
+
+// ReportLeftResult answers ReportLeft.
+type ReportLeftResult struct {
+	Index uint64
+	// Gone tells that the set's record was removed: it was dropped, and this was
+	// the last replica of which files were left.
+	Gone bool
+}
+
+// CutBucketResult answers CutBucket.
+type CutBucketResult struct {
+	Index  uint64
+	Bucket quorate.BucketID
+	// At is the bucket's new end, in ms since the epoch.
+	At int64
+}
+
+// NodeResult answers DrainNode, UndrainNode and RemoveNode.
+type NodeResult struct {
+	Index uint64
+	State NodeState
+}
+
+// MetaResult answers JoinMeta, RecordMeta and GiveUpMeta.
+type MetaResult struct {
+	Index uint64
+	// Replica is the replica that is to join the metadata group, 0 when none is.
+	Replica quorate.ReplicaID
+}
+
+// ReplanSetResult answers ReplanSet.
+type ReplanSetResult struct {
+	Index uint64
+	// Set takes the old one's place; 0 when that was an overlay.
+	Set quorate.ReplicaSetID
+}

@@ -307,6 +307,38 @@ func buildLifeCommand(name string, a *args) (Command, error) {
 		return EffectDrop{Bucket: bucket()}, nil
 	case "report-dropped":
 		return ReportDropped{Set: set(), Replica: quorate.ReplicaID(a.num("replica", 0))}, nil
+	case "begin-members":
+		c := BeginMembers{Set: set(), Term: a.num("term", 0), Remove: quorate.ReplicaID(a.num("remove", 0))}
+		if add := a.str("add", ""); add != "" {
+			c.Add = a.parseNode(add)
+		}
+		return c, nil
+	case "report-joined":
+		return ReportJoined{Set: set(), Replica: quorate.ReplicaID(a.num("replica", 0))}, nil
+	case "report-left":
+		return ReportLeft{Set: set(), Replica: quorate.ReplicaID(a.num("replica", 0))}, nil
+	case "cut-bucket":
+		return CutBucket{Policy: quorate.PolicyID(a.num("policy", 1)), Now: a.dur("now", 0).Milliseconds()}, nil
+	case "begin-bounds":
+		return BeginBounds{Set: set(), Term: a.num("term", 1)}, nil
+	case "drain-node":
+		return DrainNode{Node: a.node("node")}, nil
+	case "undrain-node":
+		return UndrainNode{Node: a.node("node")}, nil
+	case "remove-node":
+		return RemoveNode{Node: a.node("node")}, nil
+	case "join-meta":
+		return JoinMeta{Node: a.node("node"), Term: a.num("term", 1)}, nil
+	case "record-meta":
+		return RecordMeta{Voters: a.members("voters"), Term: a.num("term", 1)}, nil
+	case "replan-set":
+		c := ReplanSet{Set: set(), Term: a.num("term", 1)}
+		for _, nodes := range a.placement() {
+			c.Nodes = nodes
+		}
+		return c, nil
+	case "give-up-meta":
+		return GiveUpMeta{Replica: quorate.ReplicaID(a.num("replica", 0)), Term: a.num("term", 1)}, nil
 	case "set-retention":
 		return SetTenantRetention{Tenant: quorate.TenantID(a.num("tenant", 1)), Retention: a.dur("retention", 0)}, nil
 	}
@@ -331,6 +363,23 @@ func (a *args) folds(key string) (folds []wire.NumberedDeletion) {
 		folds = append(folds, wire.NumberedDeletion{ID: id, Deletion: testDeletion(1, metric, hours(0, 24))})
 	}
 	return folds
+}
+
+// members reads replicas, "n1/1:1,n2/1:5".
+func (a *args) members(key string) (members []Member) {
+	v := a.str(key, "")
+	if v == "" {
+		return nil
+	}
+	for word := range strings.SplitSeq(v, ",") {
+		node, replica, _ := strings.Cut(word, ":")
+		id, err := strconv.ParseUint(replica, 10, 64)
+		if err != nil {
+			a.err = err
+		}
+		members = append(members, Member{Node: a.parseNode(node), Replica: quorate.ReplicaID(id)})
+	}
+	return members
 }
 
 // list reads numbers, "1,2".

@@ -51,9 +51,17 @@ func printChange(c Change) string {
 	}
 	switch r := c.Record.(type) {
 	case *Cluster:
-		return fmt.Sprintf("%s %.4s… meta %s", at, r.ID, printMembers(r.Meta))
+		line := fmt.Sprintf("%s %.4s… meta %s", at, r.ID, printMembers(r.Meta))
+		if r.MetaJoining != nil {
+			line += " joining " + printMembers([]Member{*r.MetaJoining})
+		}
+		return line
 	case *Node:
-		return fmt.Sprintf("%s %d %s roles=%s zone=%s address=%s", at, r.Number, printNode(r.ID), r.Roles, r.Zone, r.Address)
+		line := fmt.Sprintf("%s %d %s roles=%s zone=%s address=%s", at, r.Number, printNode(r.ID), r.Roles, r.Zone, r.Address)
+		if r.State != NodeActive {
+			line += " " + r.State.String()
+		}
+		return line
 	case *Tenant:
 		line := fmt.Sprintf("%s %d %q placements=%v", at, r.ID, r.Name, r.Placements)
 		if r.Retention != 0 {
@@ -68,7 +76,7 @@ func printChange(c Change) string {
 		}
 		return line
 	case *BucketRecord:
-		line := fmt.Sprintf("%s %d policy=%d [%d,%d)h %s hash=%d sets=%v", at, r.ID, r.Policy, r.Range.Start/hour, r.Range.End/hour, r.State, r.HashVersion, r.SetIDs)
+		line := fmt.Sprintf("%s %d policy=%d [%s,%s)h %s hash=%d sets=%v", at, r.ID, r.Policy, printHours(r.Range.Start), printHours(r.Range.End), r.State, r.HashVersion, r.SetIDs)
 		if slices.ContainsFunc(r.OverlayIDs, func(id quorate.ReplicaSetID) bool { return id != 0 }) {
 			line += fmt.Sprintf(" overlays=%v", r.OverlayIDs)
 		}
@@ -80,6 +88,9 @@ func printChange(c Change) string {
 		}
 		if r.Pending {
 			line += " pending"
+		}
+		if r.Cut {
+			line += " cut"
 		}
 		return line
 	case *ReplicaSet:
@@ -97,6 +108,14 @@ func printChange(c Change) string {
 
 func printNode(id quorate.NodeID) string { return fmt.Sprintf("%s/%d", id.Name, id.Incarnation[0]) }
 
+// printHours prints a time in hours, and in milliseconds what is over.
+func printHours(ms int64) string {
+	if over := ms % hour; over != 0 {
+		return fmt.Sprintf("%d+%dms", ms/hour, over)
+	}
+	return fmt.Sprint(ms / hour)
+}
+
 func printMembers(members []Member) string {
 	var parts []string
 	for _, m := range members {
@@ -107,6 +126,18 @@ func printMembers(members []Member) string {
 
 func printSet(r *ReplicaSet) string {
 	line := fmt.Sprintf(" %d bucket=%d shard=%d %s bounds=%d members=%s formed=%v", r.ID, r.Bucket, r.Shard, r.State, r.Bounds.Version, printMembers(r.Members), r.Formed)
+	if r.Bounds.Version > 1 && r.State == ReplicaSetOpen {
+		line += fmt.Sprintf(" until=%s", printHours(r.Bounds.Range.End))
+	}
+	if r.Moved {
+		line += " moved"
+	}
+	if len(r.Joined) > 0 {
+		line += fmt.Sprintf(" joined=%v", r.Joined)
+	}
+	if len(r.Left) > 0 {
+		line += " left=" + printMembers(r.Left)
+	}
 	if r.Base != 0 {
 		line += fmt.Sprintf(" base=%d generation=%d", r.Base, r.Generation)
 	}
@@ -126,8 +157,17 @@ func printSet(r *ReplicaSet) string {
 			folded, _ := readSealPayload(i.Payload)
 			line += fmt.Sprintf(" horizons=%v folds=%v %v", seal.Horizons, foldedIDs(folded), err)
 		}
-	} else if r.Intent != nil {
-		line += fmt.Sprintf(" intent=%+v", *r.Intent)
+	} else if add, remove, moving := r.memberChange(); moving {
+		line += fmt.Sprintf(" intent=%d(", r.Intent.ID)
+		if add.Replica != 0 {
+			line += "+" + printMembers([]Member{add})
+		}
+		if remove.Replica != 0 {
+			line += "-" + printMembers([]Member{remove})
+		}
+		line += ")"
+	} else if b, ok := r.Intent.Bounds(); ok {
+		line += fmt.Sprintf(" intent=%d(bounds=%d until=%s)", r.Intent.ID, b.Version, printHours(b.Range.End))
 	}
 	if r.Done != nil {
 		line += fmt.Sprintf(" done=%+v", *r.Done)

@@ -58,10 +58,22 @@ type ReplicaSet struct {
 	Shard  int
 	State  ReplicaSetState
 	// Bounds are those that metasvc last confirmed; Version 1 is the genesis.
-	Bounds  quorate.Bounds
+	Bounds quorate.Bounds
+	// Members are the set's replicas as they were last confirmed. The first is
+	// the preferred leader.
 	Members []Member
-	// Formed are the replicas that reported the genesis as persisted, rising.
+	// Formed are the members that have files of the set: they reported the
+	// genesis as persisted, or joined. Rising.
 	Formed []quorate.ReplicaID
+	// Moved tells that a change of the members has begun since the genesis: who
+	// has not formed by then never will (PROTOCOL 2).
+	Moved bool
+	// Joined are the members that joined after the set was sealed, by taking
+	// its file. Rising.
+	Joined []quorate.ReplicaID
+	// Left are former members whose files are not reported as gone yet, by
+	// rising replica.
+	Left []Member
 	// Base is the sealed set that an overlay lies over, 0 for a first set. It
 	// stays when the overlay is sealed and the base gone.
 	Base quorate.ReplicaSetID
@@ -148,6 +160,9 @@ func (r SealReport) agrees(o SealReport) bool { return r.Index == o.Index && r.C
 
 // SealRecord is what a set was sealed as.
 type SealRecord struct {
+	// Voters is how many members the set had when it was sealed; the reports of
+	// a majority of them made the verdict.
+	Voters int
 	// Index is where in the set's log the seal stands.
 	Index uint64
 	// Checksum is the logical checksum that a majority of the members reported.
@@ -166,7 +181,9 @@ type IntentKind uint8
 // The structural changes of a set (PROTOCOL 4). Dropping is none of them: a
 // set is dropped with its bucket (BeginDrop), or by the seal of its overlay.
 const (
+	// IntentMembers has a change of members; see ReplicaSet.Changing.
 	IntentMembers IntentKind = iota + 1
+	// IntentBounds has new bounds; see Intent.Bounds.
 	IntentBounds
 	// IntentSeal has an encoded wire.Seal as payload, whose Intent is 0: the
 	// executor puts the intent's number there.

@@ -26,6 +26,9 @@ func appendSet(dst []byte, s *ReplicaSet) []byte {
 	dst = append(dst, byte(s.Bounds.State))
 	dst = appendList(dst, s.Members, appendMember)
 	dst = appendList(dst, s.Formed, appendReplicaID)
+	dst = appendBool(dst, s.Moved)
+	dst = appendList(dst, s.Joined, appendReplicaID)
+	dst = appendList(dst, s.Left, appendMember)
 	dst = appendSetID(dst, s.Base)
 	dst = binary.AppendUvarint(dst, uint64(s.Generation))
 	dst = appendBool(dst, s.Pending)
@@ -44,6 +47,7 @@ func appendSet(dst []byte, s *ReplicaSet) []byte {
 	})
 	dst = appendList(dst, s.Reports, appendSealReport)
 	dst = appendOptional(dst, s.Sealed, func(dst []byte, sealed *SealRecord) []byte {
+		dst = binary.AppendUvarint(dst, uint64(sealed.Voters))
 		dst = binary.AppendUvarint(dst, sealed.Index)
 		dst = append(dst, sealed.Checksum[:]...)
 		return appendSealedFile(dst, &sealed.File)
@@ -64,6 +68,9 @@ func readSet(r *reader) *ReplicaSet {
 	s.Bounds.State = quorate.SetState(r.U8())
 	s.Members = readList(r, readMember)
 	s.Formed = readList(r, readReplicaID)
+	s.Moved = r.bool()
+	s.Joined = readList(r, readReplicaID)
+	s.Left = readList(r, readMember)
 	s.Base = readSetID(r)
 	s.Generation = readSmall(r)
 	s.Pending = r.bool()
@@ -79,7 +86,7 @@ func readSet(r *reader) *ReplicaSet {
 	})
 	s.Reports = readList(r, readSealReport)
 	s.Sealed = readOptional(r, func(r *reader) *SealRecord {
-		sealed := &SealRecord{Index: r.Uvarint()}
+		sealed := &SealRecord{Voters: readSmall(r), Index: r.Uvarint()}
 		r.fixed(sealed.Checksum[:])
 		sealed.File = *readSealedFile(r)
 		return sealed

@@ -185,6 +185,12 @@ func (s *state) removeTenant(t *Tenant) {
 }
 
 func (s *state) removeBucket(b *BucketRecord) {
+	s.unindexBucket(b)
+	s.removed(KindBucket, uint64(b.ID), "")
+}
+
+// unindexBucket undoes indexBucket.
+func (s *state) unindexBucket(b *BucketRecord) {
 	delete(s.buckets, b.ID)
 	list := slices.Clone(s.bucketsOf[b.Policy])
 	list = slices.DeleteFunc(list, func(other *BucketRecord) bool { return other.ID == b.ID })
@@ -193,7 +199,6 @@ func (s *state) removeBucket(b *BucketRecord) {
 	} else {
 		delete(s.bucketsOf, b.Policy)
 	}
-	s.removed(KindBucket, uint64(b.ID), "")
 }
 
 func (s *state) removeSet(set *ReplicaSet) {
@@ -207,12 +212,17 @@ func (s *state) removeDeletion(d *DeletionRecord) {
 }
 
 func (s *state) removed(kind RecordKind, id uint64, name string) {
-	s.tombstones = append(s.tombstones, Tombstone{Kind: kind, ID: id, Name: name, ModIndex: s.index})
+	s.bury(Tombstone{Kind: kind, ID: id, Name: name, ModIndex: s.index})
+	s.note(Change{Index: s.index, Kind: kind, ID: id, Name: name, Removed: true})
+}
+
+// bury remembers a removal, and forgets the oldest that are over the limit.
+func (s *state) bury(t Tombstone) {
+	s.tombstones = append(s.tombstones, t)
 	if over := len(s.tombstones) - maxTombstones; over > 0 {
 		s.forgotten = s.tombstones[over-1].ModIndex
 		s.tombstones = slices.Clone(s.tombstones[over:])
 	}
-	s.note(Change{Index: s.index, Kind: kind, ID: id, Name: name, Removed: true})
 }
 
 // policyNamed returns the policy of a name, nil when there is none. Policies

@@ -1,0 +1,213 @@
+package metasvc
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/quorate/quorate"
+)
+
+// planRepair wants replicas replaced that are lost: their node has been silent
+// for too long, or says that they are broken, or they did not form in time. Sets
+// that can lose least come first. Changes that wait for a node that is lost
+// itself are given up. An overlay follows its base, so that the two lie together
+// in the end; a replica of an overlay that is lost is replaced by moving the
+// base's replica on its node, too.
+func planRepair(cfg ControllerConfig, v view) ([]Action, error) {
+	if v.state.cluster == nil {
+		return nil, nil
+	}
+	if given := v.giveUp(cfg); len(given) > 0 {
+		return given, nil
+	}
+	m := newMoves(cfg, v)
+	type patient struct {
+		set    *ReplicaSet
+		member Member
+		why    string
+		spare  int
+	}
+	var patients []patient
+	for _, b := range byKey(v.state.buckets) {
+		for shard, id := range b.SetIDs {
+			set := v.state.sets[id]
+			if set == nil || b.State == BucketDropping || set.State == ReplicaSetForming {
+				continue
+			}
+			overlay := v.state.sets[b.OverlayIDs[shard]]
+			for _, member := range set.Members {
+				why := v.lost(cfg, set, member)
+				if on, also := overlayMember(overlay, member.Node); why == "" && also {
+					why = v.lost(cfg, overlay, on)
+				}
+				if why != "" {
+					patients = append(patients, patient{set, member, why, m.spare(set)})
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(patients, func(a, b patient) int { return cmp.Compare(a.spare, b.spare) })
+	var actions []Action
+	begun := make(map[quorate.ReplicaSetID]bool)
+	for _, p := range patients {
+		switch {
+		case begun[p.set.ID]:
+		case p.spare < 0:
+			m.lost = append(m.lost, p.set.ID)
+		default:
+			if a, ok := m.replace(LoopRepair, p.why, p.set, p.member); ok {
+				actions = append(actions, a)
+				begun[p.set.ID] = true
+			}
+		}
+	}
+	actions = append(actions, m.followBases()...)
+	actions = append(actions, m.replan(cfg)...)
+	if len(actions) > 0 {
+		return actions, nil // what failed fails again when these are done
+	}
+	return nil, m.failure()
+}
+
+func overlayMember(overlay *ReplicaSet, node quorate.NodeID) (Member, bool) {
+	if overlay == nil || overlay.State == ReplicaSetForming {
+		return Member{}, false
+	}
+	return overlay.MemberOn(node)
+}
+
+// lost says why a member is to be replaced, empty when it is not.
+func (v view) lost(cfg ControllerConfig, set *ReplicaSet, member Member) string {
+	if v.silence(member.Node) > cfg.ReplaceAfter {
+		return fmt.Sprintf("its node has been silent for more than %v", cfg.ReplaceAfter)
+	}
+	if why := v.sick[member]; why != "" {
+		return why
+	}
+	if set.Moved && !set.hasFormed(member.Replica) {
+		return "it did not form before the set's members changed"
+	}
+	return ""
+}
+
+// giveUp wants those changes given up whose new replica lies on a node that is
+// lost, or is to take none any more, or is broken itself.
+func (v view) giveUp(cfg ControllerConfig) (actions []Action) {
+	for _, set := range v.moving() {
+		add, _, _ := set.memberChange()
+		if add.Replica == 0 {
+			continue
+		}
+		why := ""
+		switch node := v.state.nodes[add.Node]; {
+		case v.silence(add.Node) > cfg.ReplaceAfter:
+			why = fmt.Sprintf("its node has been silent for more than %v", cfg.ReplaceAfter)
+		case node.State != NodeActive:
+			why = "its node is " + node.State.String()
+		default:
+			why = v.sick[add]
+		}
+		if why != "" {
+			actions = append(actions, action(LoopRepair, fmt.Sprintf("give up replica %d, which joins set %d on node %s: %s", add.Replica, set.ID, add.Node, why),
+				CancelIntent{Set: set.ID, Intent: set.Intent.ID}))
+		}
+	}
+	return actions
+}
+
+// moving lists the sets whose members change, by ID.
+func (v view) moving() (list []*ReplicaSet) {
+	for _, set := range v.state.sets {
+		if set.Intent != nil && set.Intent.Kind == IntentMembers {
+			list = append(list, set)
+		}
+	}
+	slices.SortFunc(list, func(a, b *ReplicaSet) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+// followBases has overlays move to the nodes of their base, one replica at a time.
+func (m *moves) followBases() (actions []Action) {
+	for _, b := range byKey(m.v.state.buckets) {
+		for shard, id := range b.OverlayIDs {
+			overlay, base := m.v.state.sets[id], m.v.state.sets[b.SetIDs[shard]]
+			if overlay == nil || base == nil || base.Intent != nil || b.State == BucketDropping || m.left <= 0 ||
+				!m.movable(overlay) || togetherStill(base, overlay) || !m.able(overlay) {
+				continue
+			}
+			if a, ok := m.follow(base, overlay); ok {
+				actions = append(actions, a)
+			}
+		}
+	}
+	return actions
+}
+
+func (m *moves) follow(base, overlay *ReplicaSet) (Action, bool) {
+	var add quorate.NodeID
+	if i := slices.IndexFunc(base.Members, func(b Member) bool { _, there := overlay.MemberOn(b.Node); return !there }); i >= 0 {
+		add = base.Members[i].Node
+	}
+	var remove quorate.ReplicaID
+	if i := slices.IndexFunc(overlay.Members, func(o Member) bool { _, there := base.MemberOn(o.Node); return !there }); i >= 0 {
+		remove = overlay.Members[i].Replica
+	}
+	none := quorate.NodeID{}
+	if add != none && (m.v.absent(add) || m.joining[add] >= m.perNode || m.v.state.checkJoins(overlay, add) != nil) ||
+		add == none && m.v.checkLeaves(overlay, remove) != nil {
+		return Action{}, false
+	}
+	return m.begin(LoopRepair, fmt.Sprintf("have overlay %d follow its base %d", overlay.ID, base.ID), overlay, add, remove), true
+}
+
+// checkLeaves tells whether a set can do without a member.
+func (v view) checkLeaves(set *ReplicaSet, replica quorate.ReplicaID) *Refusal {
+	for _, member := range set.Members {
+		if member.Replica == replica {
+			return set.checkLeaves(member, false)
+		}
+	}
+	return nil
+}
+
+// replan wants sets planned anew that are still forming, when the nodes on which
+// they would are lost, and so many of them that they never can.
+func (m *moves) replan(cfg ControllerConfig) (actions []Action) {
+	v := m.v
+	for _, b := range byKey(v.state.buckets) {
+		if b.State == BucketDropping {
+			continue
+		}
+		for _, id := range slices.Concat(b.SetIDs, b.OverlayIDs) {
+			set := v.state.sets[id]
+			if set == nil || set.State != ReplicaSetForming || v.mayForm(cfg, set) {
+				continue
+			}
+			c := ReplanSet{Set: id, Term: v.term}
+			if set.Base == 0 {
+				policy := *v.state.policies[b.Policy]
+				policy.Shards = 1
+				placement, err := v.state.place(&policy, m.fit)
+				if err != nil {
+					m.waiting = append(m.waiting, id)
+					continue
+				}
+				c.Nodes = placement[0]
+			}
+			actions = append(actions, action(LoopRepair, fmt.Sprintf("plan set %d of bucket %v anew: its nodes are lost and it has not formed", id, b.Range), c))
+		}
+	}
+	return actions
+}
+
+// mayForm tells whether a majority of a forming set has formed or still may.
+func (v view) mayForm(cfg ControllerConfig, set *ReplicaSet) bool {
+	hope := 0
+	for _, member := range set.Members {
+		if v.lost(cfg, set, member) == "" {
+			hope++
+		}
+	}
+	return hope > len(set.Members)/2
+}
