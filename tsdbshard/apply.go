@@ -79,7 +79,7 @@ func (s *Shard) applyBounds(index uint64, commands [][]byte) ([]any, error) {
 	defer s.mu.Unlock()
 	results := make([]any, len(commands))
 	for k := range wanted {
-		results[k] = s.st.changeBounds(wanted[k])
+		results[k] = s.st.changeBounds(index, wanted[k])
 	}
 	s.st.advance(index)
 	return results, nil

@@ -192,12 +192,12 @@ func TestBoundsChangeByEntries(t *testing.T) {
 	cut := openRange(0, 50)
 	cut.Version = 2
 	command := AppendBoundsCommand(nil, cut)
-	require.Equal(t, []any{&BoundsResult{Applied: true, Bounds: cut}}, r.apply(wire.KindBounds, command))
+	require.Equal(t, []any{&BoundsResult{Applied: true, Index: 2, Bounds: cut}}, r.apply(wire.KindBounds, command))
 	require.Equal(t, cut, r.shard.Bounds())
-	require.Equal(t, []any{&BoundsResult{Applied: true, Bounds: cut}}, r.apply(wire.KindBounds, command), "repeating it changes nothing")
+	require.Equal(t, []any{&BoundsResult{Applied: true, Index: 3, Bounds: cut}}, r.apply(wire.KindBounds, command), "repeating it changes nothing")
 
 	older := openRange(0, 70)
-	require.Equal(t, []any{&BoundsResult{Bounds: cut}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, older)), "an older intent is refused")
+	require.Equal(t, []any{&BoundsResult{Index: 4, Bounds: cut}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, older)), "an older intent is refused")
 
 	require.Equal(t, wire.BatchStaleRoute, r.write(oneFloat(10, 1))[0].Status)
 	got := r.write(&batchOf(1, 2).float(metricA(), 60, 1).Batch)[0]

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
+	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/tsdbshard/block"
 )
 
@@ -19,6 +21,7 @@ type blockFile struct {
 	delta *block.Delta
 	cfg   *Config
 	log   *slog.Logger
+	names *sync.Mutex // the shard's
 
 	refs atomic.Int64
 	fate atomic.Int32
@@ -33,14 +36,15 @@ const (
 
 // openBlockFile opens the file of an entry and checks that it is the one that
 // the entry names.
-func openBlockFile(cfg *Config, log *slog.Logger, e *fileEntry, firstRef uint32) (_ *blockFile, err error) {
+func (s *Shard) openBlockFile(e *fileEntry, firstRef uint32) (_ *blockFile, err error) {
+	cfg := &s.cfg
 	path := filepath.Join(cfg.Dir, e.name())
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("block %s: %w", path, err)
 		}
 	}()
-	f, err := cfg.Disk.Open(path)
+	f, err := cfg.open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +55,22 @@ func openBlockFile(cfg *Config, log *slog.Logger, e *fileEntry, firstRef uint32)
 	if found := entryOf(e.lo, e.hi, delta.Summary(), e.sha256); found != *e {
 		return nil, errors.Join(fmt.Errorf("%w: the manifest says %+v, the file is %+v", ErrDamaged, *e, found), delta.Release())
 	}
-	b := &blockFile{entry: *e, delta: delta, cfg: cfg, log: log}
+	b := &blockFile{entry: *e, delta: delta, cfg: cfg, log: s.log, names: &s.names}
 	b.refs.Store(1)
 	return b, nil
+}
+
+// open opens a block at its place, or where it was received: it is given its
+// place when its manifest is first loaded, before which it may be verified.
+func (c *Config) open(path string) (durable.File, error) {
+	f, err := c.Disk.Open(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if received, errReceived := c.Disk.Open(c.incoming(filepath.Base(path))); errReceived == nil {
+		return received, nil
+	}
+	return nil, err
 }
 
 // blockError makes the errors of package block those of this one.
@@ -98,6 +115,8 @@ func (b *blockFile) release() {
 	if err := b.delta.Release(); err != nil {
 		b.log.Warn("block not closed", "set", b.cfg.Set, "file", b.entry.name(), "err", err)
 	}
+	b.names.Lock()
+	defer b.names.Unlock()
 	if !b.fate.CompareAndSwap(fateGo, fateGoing) {
 		return
 	}

@@ -13,6 +13,8 @@ type BoundsResult struct {
 	// them, or they were so already. A command whose version is not newer
 	// than the set's is refused unless it repeats them.
 	Applied bool
+	// Index is that of the entry that was answered.
+	Index uint64
 	// Bounds are the set's bounds after the command.
 	Bounds quorate.Bounds
 }
@@ -48,12 +50,13 @@ func decodeBoundsCommand(command []byte) (quorate.Bounds, error) {
 
 // changeBounds applies a bounds command (PROTOCOL 4: an older intent is
 // refused). The bounds of a sealed set do not change any more.
-func (st *state) changeBounds(b quorate.Bounds) *BoundsResult {
+func (st *state) changeBounds(index uint64, b quorate.Bounds) *BoundsResult {
 	if b.Version > st.bounds.Version && st.bounds.State == quorate.SetOpen {
 		st.bounds.Version, st.bounds.Range = b.Version, b.Range
 	}
 	return &BoundsResult{
 		Applied: st.bounds.Version == b.Version && st.bounds.Range == b.Range,
+		Index:   index,
 		Bounds:  st.bounds,
 	}
 }

@@ -58,6 +58,11 @@ func (src *Sources) walk(ctx context.Context, sink logicalSink) error {
 	if src.View.bounds.State != quorate.SetSealed {
 		return fmt.Errorf("walk set %v: %w", src.View.shard.cfg.Set, errNotSealed)
 	}
+	return src.walkAsItIs(ctx, sink)
+}
+
+// walkAsItIs is walk for a view of a set that need not be sealed.
+func (src *Sources) walkAsItIs(ctx context.Context, sink logicalSink) error {
 	m := &logicalMerger{ctx: ctx, src: src, sink: sink, g: gatherAll()}
 	if src.Base != nil {
 		base, err := src.Base.hold()

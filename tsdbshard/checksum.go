@@ -48,6 +48,18 @@ func Checksum(ctx context.Context, src Sources) ([sha256.Size]byte, error) {
 	return h.sum(), nil
 }
 
+// ChecksumView is Checksum over what a view shows of a set that is open, by
+// which replicas are compared while they run: those at one applied index have
+// the same. It returns the number of samples as well.
+func ChecksumView(ctx context.Context, v *View) (sum [sha256.Size]byte, samples uint64, err error) {
+	h := newLogicalHash()
+	src := Sources{View: v}
+	if err := src.walkAsItIs(ctx, h); err != nil {
+		return sum, 0, err
+	}
+	return h.sum(), h.samples, nil
+}
+
 // logicalHash hashes series and metadata that come in canonical order.
 type logicalHash struct {
 	sha hash.Hash

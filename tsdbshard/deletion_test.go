@@ -279,7 +279,8 @@ func TestASealEndsWrites(t *testing.T) {
 		require.Equal(t, []any{&SealResult{Index: 3}}, r.apply(wire.KindSeal, AppendSealCommand(nil, &second)), says)
 		later := openRange(0, 50)
 		later.Version = 9
-		require.Equal(t, []any{&BoundsResult{Bounds: want}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, later)), says)
+		next := r.index + 1
+		require.Equal(t, []any{&BoundsResult{Index: next, Bounds: want}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, later)), says)
 		require.Equal(t, map[int64]string{1: float(0, 1)}, r.samplesOfA(), says)
 		require.EqualValues(t, 2, r.shard.LastWriteIndex(), says)
 	}
@@ -315,7 +316,7 @@ func TestAMergeTakesNoFileFromUnderAView(t *testing.T) {
 	}
 	r.shard.RequestCompaction()
 	r.flush()
-	merged := deltaFileName(1, r.index)
+	merged := deltaOf(t, r.dir, 1, r.index)
 	require.Equal(t, []string{old[0], merged, old[1], old[2]}, fileNames(t, r.dir))
 	check("after the merge")
 	r.restore()

@@ -180,9 +180,9 @@ func (f *frozenState) persist(ctx context.Context, index uint64) ([]byte, error)
 func (f *frozenState) write(ctx context.Context) error {
 	s := f.shard
 	started := time.Now()
-	name := deltaFileName(f.src.lo, f.src.hi)
+	unnamed := filepath.Join(s.cfg.Dir, unnamedFileName) // its name has its hash
 	var summary block.Summary
-	err := s.cfg.Disk.Write(filepath.Join(s.cfg.Dir, name), func(w io.Writer) error {
+	err := s.cfg.Disk.Write(unnamed, func(w io.Writer) error {
 		buffered := bufio.NewWriterSize(w, writeBufferBytes)
 		var err error
 		if summary, err = writeDelta(ctx, &f.src, buffered); err != nil {
@@ -197,14 +197,17 @@ func (f *frozenState) write(ctx context.Context) error {
 		return err
 	}
 	entry := entryOf(f.src.lo, f.src.hi, summary, summary.Hash)
-	if f.file, err = openBlockFile(&s.cfg, s.log, &entry, f.src.firstRef); err != nil {
+	if err := s.cfg.Disk.Rename(unnamed, filepath.Join(s.cfg.Dir, entry.name())); err != nil {
+		return err
+	}
+	if f.file, err = s.openBlockFile(&entry, f.src.firstRef); err != nil {
 		return err
 	}
 	took := time.Since(started)
 	s.metrics.flushSeconds.Observe(took.Seconds())
 	s.metrics.flushBytes.Add(float64(entry.bytes))
 	s.metrics.mergedFiles.Add(float64(f.merged))
-	s.log.Info("block written", "set", s.cfg.Set, "file", name, "bytes", entry.bytes, "samples", entry.samples,
+	s.log.Info("block written", "set", s.cfg.Set, "file", entry.name(), "bytes", entry.bytes, "samples", entry.samples,
 		"series", entry.rows, "merged_files", f.merged, "compacted", f.compact, "took", took)
 	return nil
 }

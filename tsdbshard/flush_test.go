@@ -37,6 +37,15 @@ func fileNames(t *testing.T, dir string) []string {
 	return names
 }
 
+// deltaOf returns the name of the delta block of an interval in a directory.
+func deltaOf(t *testing.T, dir string, lo, hi uint64) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%020d-%020d-*", lo, hi)))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	return filepath.Base(found[0])
+}
+
 func copyDir(t *testing.T, from, to string) {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(to, 0o700))
@@ -59,7 +68,7 @@ func TestKilledAtAnyPointOfAFlush(t *testing.T) {
 
 	f := r.freeze()
 	payload := r.persist(f, r.index)
-	name := deltaFileName(oldManifest, r.index)
+	name := deltaOf(t, dir, oldManifest, r.index)
 	written, err := os.ReadFile(filepath.Join(dir, name))
 	require.NoError(t, err)
 
@@ -77,7 +86,7 @@ func TestKilledAtAnyPointOfAFlush(t *testing.T) {
 			require.NoError(t, crashed.shard.Close())
 		})
 	}
-	oldFile := deltaFileName(1, oldManifest)
+	oldFile := deltaOf(t, dir, 1, oldManifest)
 	for _, cut := range []int{0, 1, 10, len(written) / 2, len(written) - 1, len(written)} {
 		state := t.TempDir()
 		copyDir(t, before, state)
@@ -97,13 +106,13 @@ func TestOpenSweepsOnlyBlocksThatTheManifestDoesNotName(t *testing.T) {
 	r := newRig(t, dir, openRange(0, 100))
 	r.write(everything(1))
 	r.flush()
-	named := deltaFileName(1, 2)
-	for _, name := range []string{deltaFileName(2, 9), "2-9.qdelta", "notes.txt", "x.tmp"} {
+	named, other := deltaOf(t, dir, 1, 2), deltaFileName(3, 4, [32]byte{1})
+	for _, name := range []string{deltaFileName(2, 9, [32]byte{}), unnamedFileName, "2-9.qdelta", "notes.txt", "x.tmp"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
 	}
-	require.NoError(t, os.Mkdir(filepath.Join(dir, deltaFileName(3, 4)), 0o700))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, other), 0o700))
 	r.reopen()
-	require.Equal(t, []string{named, deltaFileName(3, 4), "2-9.qdelta", "notes.txt"}, fileNames(t, dir))
+	require.Equal(t, []string{named, other, "2-9.qdelta", "notes.txt"}, fileNames(t, dir))
 }
 
 func TestAFileOfAnotherPlaceIsRefused(t *testing.T) {
@@ -111,13 +120,13 @@ func TestAFileOfAnotherPlaceIsRefused(t *testing.T) {
 		r := newRig(t, t.TempDir(), openRange(0, 100))
 		r.write(oneFloat(1, value))
 		r.flush()
-		data, err := os.ReadFile(filepath.Join(r.dir, deltaFileName(1, 2)))
+		data, err := os.ReadFile(filepath.Join(r.dir, deltaOf(t, r.dir, 1, 2)))
 		require.NoError(t, err)
 		return r, data
 	}
 	r, good := write(1)
 	_, other := write(2)
-	path := filepath.Join(r.dir, deltaFileName(1, 2))
+	path := filepath.Join(r.dir, deltaOf(t, r.dir, 1, 2))
 	load := func(set quorate.ReplicaSetID, manifest uint64) error {
 		s, err := New(Config{Dir: r.dir, Set: set})
 		require.NoError(t, err)
@@ -163,11 +172,11 @@ func TestDiscardedStateIsWrittenByTheNextFlush(t *testing.T) {
 	r.flush()
 	require.Empty(t, r.shard.st.frozen)
 	require.Zero(t, r.shard.MemcacheBytes())
-	require.Equal(t, []string{deltaFileName(1, 2), deltaFileName(1, 3)}, fileNames(t, r.dir), "a discarded file stays until the next open")
+	require.Equal(t, []string{deltaOf(t, r.dir, 1, 2), deltaOf(t, r.dir, 1, 3)}, fileNames(t, r.dir), "a discarded file stays until the next open")
 	require.Equal(t, want, r.dumpNow(1))
 	r.reopen()
 	require.Equal(t, want, r.dumpNow(1))
-	require.Equal(t, []string{deltaFileName(1, 3)}, fileNames(t, r.dir))
+	require.Equal(t, []string{deltaOf(t, r.dir, 1, 3)}, fileNames(t, r.dir))
 }
 
 func TestFailedPersistKeepsTheState(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"math"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -103,6 +104,11 @@ func FuzzManifest(f *testing.F) {
 			again, err := decodeManifest(m.encode())
 			require.NoError(t, err)
 			require.Equal(t, m, again)
+			files, err := FilesOf(m.encode())
+			require.NoError(t, err)
+			for _, f := range files {
+				require.True(t, f.Bytes > math.MaxInt64 || f.check() == nil, f.Name)
+			}
 		}
 		check(data)
 		if len(data) >= 4 {

@@ -37,7 +37,7 @@ func (s *Shard) loadState(ctx context.Context, payload []byte, index uint64) (_ 
 			return nil, err
 		}
 		e := &m.files[i]
-		f, err := openBlockFile(&s.cfg, s.log, e, st.table.next)
+		f, err := s.openBlockFile(e, st.table.next)
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +134,7 @@ func (s *Shard) sweep(keep func(name string) bool) ([]string, error) {
 	var removed []string
 	for _, e := range entries {
 		name := e.Name()
-		if e.Type()&fs.ModeType != 0 || !isDeltaFileName(name) && !isUnsealedFileName(name) || keep(name) {
+		if e.Type()&fs.ModeType != 0 || !isDeltaFileName(name) && !isPassingFileName(name) || keep(name) {
 			continue
 		}
 		if err := s.cfg.Disk.Remove(filepath.Join(s.cfg.Dir, name)); err != nil {

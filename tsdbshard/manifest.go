@@ -14,7 +14,7 @@ import (
 
 const (
 	manifestMagic   = "QSM"
-	manifestVersion = 2
+	manifestVersion = 3
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -58,7 +58,7 @@ func entryOf(lo, hi uint64, s block.Summary, hash [sha256.Size]byte) fileEntry {
 	}
 }
 
-func (e *fileEntry) name() string { return deltaFileName(e.lo, e.hi) }
+func (e *fileEntry) name() string { return deltaFileName(e.lo, e.hi, e.sha256) }
 
 // GenesisPayload returns the payload of a shard's first manifest: these
 // bounds, open, no series, no file.

@@ -38,6 +38,10 @@ type Shard struct {
 	// wait for one that they made pointless.
 	persisting sync.Mutex
 
+	// names is held while a file gets its name from the incoming ones, or loses
+	// it. It comes before mu.
+	names sync.Mutex
+
 	// mu guards what follows and everything that st refers to. The apply
 	// goroutine holds it while it changes the state, for one entry at a time;
 	// readers hold it while they copy rows and slice headers. What comes in is
@@ -85,30 +89,37 @@ func New(cfg Config) (*Shard, error) {
 
 // Open loads the state that a manifest's payload describes, which is then
 // exactly at index, and removes blocks that the manifest does not name. It
-// is called once, before anything else. An error that wraps ErrDamaged names
+// is called once, before anything else. Files that were received for the payload
+// get their place, those received for others are removed. An error that wraps ErrDamaged names
 // the file and the page at fault.
 func (s *Shard) Open(ctx context.Context, payload []byte, index uint64) error {
 	if err := s.cfg.Disk.MkdirAll(s.cfg.Dir); err != nil {
 		return fmt.Errorf("open shard: %w", err)
 	}
-	return s.load(ctx, payload, index)
+	return s.load(ctx, payload, index, true)
 }
 
 // Restore replaces all state by what the payload of an installed snapshot
-// describes. A Persist that runs meanwhile is void, and over when Restore
+// describes, with the files that Stage and ReceiveFile have made ready for it. A
+// Persist that runs meanwhile is void, and over when Restore
 // returns; views that are open go on showing the state that they were made of.
 func (s *Shard) Restore(ctx context.Context, payload []byte, index uint64) error {
 	s.mu.Lock()
 	s.generation++
 	s.mu.Unlock()
-	return s.load(ctx, payload, index)
+	return s.load(ctx, payload, index, false)
 }
 
-func (s *Shard) load(ctx context.Context, payload []byte, index uint64) error {
-	// A void Persist must not publish a file any more: its name could be that
-	// of one of the files to load.
+func (s *Shard) load(ctx context.Context, payload []byte, index uint64, first bool) error {
+	// A void Persist must not publish a file any more: what no manifest names
+	// is removed here, once.
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
+	if m, err := decodeManifest(payload); err == nil { // else loadState says what is wrong
+		if err := s.adopt(m, first); err != nil {
+			return fmt.Errorf("load shard of set %v: %w", s.cfg.Set, err)
+		}
+	}
 	st, err := s.loadState(ctx, payload, index)
 	if err != nil {
 		return fmt.Errorf("load shard of set %v at index %d: %w", s.cfg.Set, index, err)

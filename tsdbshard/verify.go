@@ -64,7 +64,7 @@ func Verify(ctx context.Context, cfg Config, payload []byte, index uint64) (Veri
 
 // verifyFile reads and checks all of a block.
 func verifyFile(ctx context.Context, cfg Config, path string) (_ block.Summary, err error) {
-	f, err := cfg.Disk.Open(path)
+	f, err := cfg.open(path)
 	if err != nil {
 		return block.Summary{}, err
 	}

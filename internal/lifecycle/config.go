@@ -14,7 +14,11 @@ import (
 	"github.com/quorate/quorate/raftset"
 )
 
-const defaultPageCacheBytes = 64 << 20
+const (
+	defaultPageCacheBytes      = 64 << 20
+	defaultFetchBytesPerSecond = 64 << 20
+	defaultFetchers            = 2
+)
 
 // Config is what a Manager is made of. DataDir, Node, Host, Client and Replicas
 // are required; the zero value of every other field means its default.
@@ -46,6 +50,14 @@ type Config struct {
 	// Workers bounds how many replicas' samples are read at once, for a
 	// checksum or a canonical file. Default: 2, or 1 on a single CPU.
 	Workers int
+	// Peers is the way to the managers of other nodes. Nil where there are none:
+	// then nothing is fetched, and sets have one replica.
+	Peers Peers
+	// FetchBytesPerSecond bounds what all fetches together take in, and what is
+	// sent to all other nodes together. Default: 64 MiB/s.
+	FetchBytesPerSecond int64
+	// Fetchers bounds how many files are fetched at once. Default: 2.
+	Fetchers int
 	// Now is the wall clock, by which the trash ages. Default: time.Now.
 	Now func() time.Time
 	// Logger takes reports. Default: none.
@@ -73,6 +85,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Workers <= 0 {
 		c.Workers = min(2, runtime.GOMAXPROCS(0))
+	}
+	if c.FetchBytesPerSecond <= 0 {
+		c.FetchBytesPerSecond = defaultFetchBytesPerSecond
+	}
+	if c.Fetchers <= 0 {
+		c.Fetchers = defaultFetchers
 	}
 	c.Flush, c.Trash = c.Flush.withDefaults(), c.Trash.withDefaults()
 	if c.Now == nil {

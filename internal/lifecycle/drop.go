@@ -28,7 +28,7 @@ func (m *Manager) drop(ctx context.Context, set *metasvc.ReplicaSet, r *replica)
 	if err := m.cfg.moment(momentHidden); err != nil {
 		return err
 	}
-	if err := m.discard(set, r); err != nil {
+	if err := m.discard(set, r, "dropped"); err != nil {
 		return fmt.Errorf("drop set %v, replica %v: %w", r.set, r.id, err)
 	}
 	if err := m.cfg.moment(momentMoved); err != nil {
@@ -54,7 +54,7 @@ func (m *Manager) stop(r *replica) error {
 
 // discard moves all files of a replica to the trash. After a crash half-way the
 // rest is moved to another entry.
-func (m *Manager) discard(set *metasvc.ReplicaSet, r *replica) error {
+func (m *Manager) discard(set *metasvc.ReplicaSet, r *replica, why string) error {
 	runs, err := m.cfg.Host.Exists(r.set, r.id)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (m *Manager) discard(set *metasvc.ReplicaSet, r *replica) error {
 		return err
 	}
 	m.metrics.dropped.Inc()
-	m.logger.Info("replica dropped", "set", r.set, "replica", r.id, "range", set.Bounds.Range, "trash", entry)
+	m.logger.Info("replica moved to the trash", "why", why, "set", r.set, "replica", r.id, "range", set.Bounds.Range, "trash", entry)
 	return nil
 }
 

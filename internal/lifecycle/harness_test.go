@@ -69,6 +69,10 @@ type rig struct {
 	client *metasvc.Client
 	tenant quorate.TenantID
 	now    *clockAt
+	// port is the way to other nodes, nil of a lone node; live tells whose
+	// reports the judge of seals waits for.
+	port *port
+	live func(*metasvc.ReplicaSet) []quorate.ReplicaID
 
 	// Of one life of the node.
 	metrics  *prometheus.Registry
@@ -86,7 +90,8 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{
 		dir: t.TempDir(), node: quorate.NodeID{Name: "n1", Incarnation: quorate.NewIncarnation()},
-		now: &clockAt{clock},
+		now:  &clockAt{clock},
+		live: func(set *metasvc.ReplicaSet) []quorate.ReplicaID { return []quorate.ReplicaID{set.Members[0].Replica} },
 	}
 	r.client, r.leader = newMetadata(t, r.now.now)
 	policy := metasvc.DefaultPolicy()
@@ -116,16 +121,27 @@ func newMetadata(t *testing.T, now func() time.Time) (*metasvc.Client, *directLe
 		t.Fatal(err)
 	}
 	leader := &directLeader{index: 1, machine: machine}
-	client, err := metasvc.OpenClient(t.Context(), metasvc.ClientConfig{StateMachine: machine, Leader: leader, Now: now, FormTimeout: testwait.Deadline})
+	t.Cleanup(func() {
+		if err := machine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return clientOf(t, leader, now), leader
+}
+
+// clientOf makes another node's client.
+func clientOf(t *testing.T, leader *directLeader, now func() time.Time) *metasvc.Client {
+	t.Helper()
+	client, err := metasvc.OpenClient(t.Context(), metasvc.ClientConfig{StateMachine: leader.machine, Leader: leader, Now: now, FormTimeout: testwait.Deadline})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(client.Close(), machine.Close()); err != nil {
+		if err := client.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return client, leader
+	return client
 }
 
 func emptyMap(t *testing.T) *metasvc.Map {
@@ -148,17 +164,32 @@ func (r *rig) start(t *testing.T, at func(moment) error) {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var err error
-	r.host, err = raftset.NewHost(raftset.HostConfig{Dir: filepath.Join(r.dir, "raft"), Logger: logger, SegmentBytes: 64 << 10})
+	host := raftset.HostConfig{Dir: filepath.Join(r.dir, "raft"), Logger: logger, SegmentBytes: 64 << 10, TrailingBytes: 1}
+	if r.port != nil {
+		host.Node, host.Messenger, host.HeartbeatTimeout = r.node, r.port, 400*time.Millisecond
+		host.Fetch = func(ctx context.Context, set quorate.ReplicaSetID, replica quorate.ReplicaID, from quorate.NodeID, payload []byte) error {
+			return r.manager.FetchManifest(ctx, set, replica, from, payload)
+		}
+	}
+	r.host, err = raftset.NewHost(host)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.open, r.metrics = new(router.Replicas), prometheus.NewRegistry()
+	var peers Peers
+	if r.port != nil {
+		peers = r.port
+	}
 	r.manager, err = New(Config{
-		DataDir: r.dir, Node: r.node, Host: r.host, Client: r.client, Replicas: r.open,
+		Peers: peers, DataDir: r.dir, Node: r.node, Host: r.host, Client: r.client, Replicas: r.open,
 		Trash: TrashLimits{Keep: time.Hour}, Now: r.now.now, Logger: logger, Registerer: r.metrics, moment: at,
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.port != nil {
+		r.port.attach(r.host)
+		r.manager.Register(r.port)
 	}
 	r.router = router.New(router.Config{
 		Meta: router.ClientMeta{Client: r.client}, Replicas: r.open, Now: r.now.now, Logger: logger, Compact: r.manager.Compact,
@@ -177,6 +208,9 @@ func (r *rig) close(t *testing.T) {
 	t.Helper()
 	if r.host == nil {
 		return
+	}
+	if r.port != nil {
+		r.port.attach(nil)
 	}
 	r.stop()
 	<-r.finished
@@ -223,7 +257,7 @@ func (r *rig) control(t *testing.T) {
 	for _, set := range r.client.Map().Sets() {
 		switch {
 		case set.Sealing() != nil && slices.ContainsFunc(set.Reports, func(p metasvc.SealReport) bool { return p.File != nil }):
-			r.do(t, metasvc.JudgeSeal{Set: set.ID, Intent: set.Intent.ID, Term: term, Live: []quorate.ReplicaID{set.Members[0].Replica}})
+			r.do(t, metasvc.JudgeSeal{Set: set.ID, Intent: set.Intent.ID, Term: term, Live: r.live(set)})
 		case set.Pending && set.State != metasvc.ReplicaSetForming:
 			r.do(t, metasvc.EffectSet{Set: set.ID})
 		}
@@ -397,3 +431,11 @@ func mkdir(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+func emptyClient(t *testing.T) *metasvc.Client {
+	t.Helper()
+	client, _ := newMetadata(t, time.Now)
+	return client
+}
+
+func noReplicas() *router.Replicas { return new(router.Replicas) }

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/tsdbshard"
 	"github.com/quorate/quorate/tsdbshard/block"
@@ -47,13 +51,22 @@ type Manager struct {
 	flusher *flusher
 	trash   *trash
 
-	// openers do what is quick, workers what reads all of a set's samples.
-	openers, workers *lane
+	// openers do what is quick, workers what reads all of a set's samples,
+	// fetchers what waits for other nodes.
+	openers, workers, fetchers *lane
+	// fetchSlots has room for the files that are fetched at once, by fetchers
+	// and for raftset.
+	fetchSlots chan struct{}
+	// fetching and sending count bytes.
+	fetching, sending *rate.Limiter
 	// wake has room for one: there may be something to do.
 	wake chan struct{}
 
 	mu       sync.Mutex // guards replicas and what they say they guard by it
 	replicas map[setID]*replica
+	// leaving are replicas that were removed from their sets, until that is
+	// reported. They have no place in replicas.
+	leaving map[quorate.ReplicaID]*replica
 }
 
 // New makes a manager, with the sets and trash directories if need be. Nothing
@@ -66,8 +79,11 @@ func New(cfg Config) (*Manager, error) {
 	m := &Manager{
 		cfg: cfg, logger: cfg.Logger, metrics: newMetrics(),
 		openers: newLane(cfg.Openers), workers: newLane(cfg.Workers),
+		fetchers:   newLane(cfg.Fetchers),
+		fetchSlots: make(chan struct{}, cfg.Fetchers),
+		fetching:   newThrottle(cfg.FetchBytesPerSecond), sending: newThrottle(cfg.FetchBytesPerSecond),
 		wake:     make(chan struct{}, 1),
-		replicas: make(map[setID]*replica),
+		replicas: make(map[setID]*replica), leaving: make(map[quorate.ReplicaID]*replica),
 	}
 	m.pages = block.NewCache(cfg.PageCacheBytes)
 	if m.shards, err = tsdbshard.NewMetrics(cfg.Registerer); err != nil {
@@ -102,6 +118,7 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 	m.openers.wait.Wait()
 	m.workers.wait.Wait()
+	m.fetchers.wait.Wait()
 	parts.Wait()
 }
 
@@ -136,6 +153,13 @@ const (
 	workClear      work = "clear"
 	workOpenSealed work = "open sealed"
 	workDrop       work = "drop"
+	workJoin       work = "join"
+	workFetch      work = "fetch"
+	workJoined     work = "report joined"
+	workLeave      work = "leave"
+	workMembers    work = "change members"
+	workBounds     work = "change bounds"
+	workHandOver   work = "hand over"
 )
 
 // task is one piece of work that is due for one replica.
@@ -177,11 +201,19 @@ func (m *Manager) forgetLocked(current *metasvc.Map) {
 func (m *Manager) dueLocked(current *metasvc.Map, now time.Time) []task {
 	var due []task
 	disputed := 0
+	for set, id := range current.LeftOn(m.cfg.Node) {
+		if r := m.leavingLocked(set, id); r != nil && !r.busy && !now.Before(r.again) && !current.Loaded() {
+			due = append(due, task{what: workLeave, lane: m.openers, set: set, r: r, run: m.leave})
+		}
+	}
 	for set, id := range current.SetsOn(m.cfg.Node) {
 		r := m.replicas[set.ID]
 		if r == nil {
-			r = &replica{set: set.ID, id: id}
+			r = newReplica(set.ID, id)
 			m.replicas[set.ID] = r
+		}
+		if r.id != id || m.isLeftLocked(set.ID) {
+			continue // an earlier replica of the set is here; it has to leave first
 		}
 		if set.State == metasvc.ReplicaSetDisputed {
 			disputed++
@@ -217,10 +249,10 @@ func (t *task) urgent() bool {
 func (t *task) harmless() bool {
 	switch t.what {
 	case workOpen, workReopen:
-		return t.set.State != metasvc.ReplicaSetForming
+		return !t.set.MayForm(t.r.id)
 	case workOpenSealed:
 		return true
-	case workSeal, workSwap, workClear, workDrop:
+	case workSeal, workSwap, workClear, workDrop, workJoin, workFetch, workJoined, workLeave, workMembers, workBounds, workHandOver:
 	}
 	return false
 }
@@ -245,28 +277,65 @@ func (m *Manager) nextLocked(current *metasvc.Map, set *metasvc.ReplicaSet, r *r
 		sealed = true // until its overlay has a file of its own
 	}
 	switch {
+	case sealed && r.sealed != nil && r.leftover:
+		t.what, t.run = workClear, m.clear
 	case sealed && r.sealed != nil:
-		if !r.leftover {
+		if !joins(set, r) {
 			return t, false
 		}
-		t.what, t.run = workClear, m.clear
+		t.what, t.run = workJoined, m.reportJoined
 	case r.group != nil && hasFailed(r.group):
 		t.what, t.run = workReopen, m.handleFailure
+	case sealed && r.lacksFile:
+		t.what, t.run, t.lane = workFetch, m.fetchSealed, m.fetchers
 	case sealed && r.group != nil:
 		t.what, t.run, t.lane = workSwap, m.swap, m.workers
 	case sealed:
 		t.what, t.run = workOpenSealed, m.openSealed
+		if r.fetchFailed {
+			t.lane = m.workers // it may have to build the file
+		}
 	case r.group == nil:
 		if r.forGood {
 			return t, false
 		}
 		t.what, t.run = workOpen, m.open
+		if joins(set, r) {
+			t.what, t.run, t.lane = workJoin, m.join, m.fetchers
+		}
 	case set.State == metasvc.ReplicaSetOpen && m.sealDueLocked(set, r):
 		t.what, t.run, t.lane = workSeal, m.seal, m.workers
 	default:
-		return t, false
+		return m.leadLocked(set, t)
 	}
 	return t, true
+}
+
+// leadLocked returns what a replica has to do for its set because it leads it:
+// to carry out the intent, or to let the member lead that the map prefers.
+func (m *Manager) leadLocked(set *metasvc.ReplicaSet, t task) (task, bool) {
+	handover := m.handoverDueLocked(set, t.r, time.Now())
+	if set.State != metasvc.ReplicaSetOpen || t.r.group == nil {
+		return t, false
+	}
+	if set.Intent == nil {
+		t.what, t.run = workHandOver, m.handOver
+		return t, handover
+	}
+	switch set.Intent.Kind {
+	case metasvc.IntentMembers:
+		t.what, t.run = workMembers, m.changeMembers
+	case metasvc.IntentBounds:
+		t.what, t.run = workBounds, m.changeBounds
+	case metasvc.IntentSeal:
+		return t, false // see sealDueLocked
+	}
+	if set.Intent.ID < t.r.intent { // PROTOCOL 4
+		return t, false
+	}
+	t.r.intent = set.Intent.ID
+	_, leads := t.r.group.Leadership()
+	return t, leads
 }
 
 // do runs a task and notes how it went.
@@ -279,6 +348,8 @@ func (m *Manager) do(ctx context.Context, t task) {
 	case err == nil:
 		t.r.pause, t.r.again = 0, time.Time{}
 	case ctx.Err() != nil: // the manager closes
+	case errors.Is(err, errNotYet) && t.what == workMembers:
+		t.r.again = time.Now().Add(reconcileEvery / 2) // it is one step of several
 	case errors.Is(err, errNotYet):
 		t.r.again = time.Now().Add(reconcileEvery)
 	default:
@@ -300,8 +371,9 @@ func (m *Manager) Close(ctx context.Context) error {
 	var wait sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
-	for set, r := range m.replicas {
-		m.cfg.Replicas.Remove(set)
+	all := slices.AppendSeq(slices.Collect(maps.Values(m.replicas)), maps.Values(m.leaving))
+	for _, r := range all {
+		m.cfg.Replicas.Remove(r.set)
 		if !r.isOpenLocked() {
 			continue
 		}
@@ -309,11 +381,12 @@ func (m *Manager) Close(ctx context.Context) error {
 			if err := r.close(); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				errs = append(errs, fmt.Errorf("close set %v: %w", set, err))
+				errs = append(errs, fmt.Errorf("close set %v: %w", r.set, err))
 			}
 		})
 	}
 	wait.Wait()
 	clear(m.replicas)
+	clear(m.leaving)
 	return errors.Join(errs...)
 }

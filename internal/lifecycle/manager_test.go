@@ -82,8 +82,9 @@ func TestWhatIsDueForAReplica(t *testing.T) {
 }
 
 func TestByACopyOfTheMapNothingIsBornSealedOrGivenUp(t *testing.T) {
-	forming := &metasvc.ReplicaSet{State: metasvc.ReplicaSetForming}
-	formed := &metasvc.ReplicaSet{State: metasvc.ReplicaSetOpen}
+	members := []metasvc.Member{{Replica: 3}}
+	forming := &metasvc.ReplicaSet{State: metasvc.ReplicaSetForming, Members: members}
+	formed := &metasvc.ReplicaSet{State: metasvc.ReplicaSetOpen, Members: members, Formed: []quorate.ReplicaID{3}}
 	for name, tc := range map[string]struct {
 		task     task
 		harmless bool
@@ -96,8 +97,12 @@ func TestByACopyOfTheMapNothingIsBornSealedOrGivenUp(t *testing.T) {
 		"giving a log up for a file":          {task{what: workSwap, set: formed}, false},
 		"clearing what a swap has left":       {task{what: workClear, set: formed}, false},
 		"dropping":                            {task{what: workDrop, set: formed}, false},
+		"joining":                             {task{what: workJoin, set: formed}, false},
+		"moving away what was removed":        {task{what: workLeave, set: formed}, false},
+		"changing members":                    {task{what: workMembers, set: formed}, false},
 		"a kind of work that nobody has seen": {task{what: "invent", set: formed}, false},
 	} {
+		tc.task.r = newReplica(5, 3)
 		if got := tc.task.harmless(); got != tc.harmless {
 			t.Errorf("%s: harmless is %v", name, got)
 		}

@@ -14,7 +14,11 @@ type metrics struct {
 	swapped, dropped   prometheus.Counter
 	differing, damaged prometheus.Counter
 	trashed            prometheus.Gauge
-	removed            *prometheus.CounterVec
+	fetched, handovers prometheus.Counter
+	// fetchedBytes came from other nodes, sentBytes went to them.
+	fetchedBytes, sentBytes prometheus.Counter
+	fetchFailures           *prometheus.CounterVec
+	removed                 *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -40,11 +44,23 @@ func newMetrics() *metrics {
 		swapped: counter("quorate_node_sealed_replicas_total",
 			"Replicas that gave their log and blocks up for their set's canonical file."),
 		dropped: counter("quorate_node_dropped_replicas_total",
-			"Replicas whose files went to the trash because their set was dropped."),
+			"Replicas whose files went to the trash because their set was dropped, or they were removed from it."),
 		differing: counter("quorate_node_differing_replicas_total",
 			"Replicas whose own samples were not what their set was sealed as."),
 		damaged: counter("quorate_node_damaged_files_total",
 			"Canonical files that were found damaged."),
+		fetched: counter("quorate_node_fetched_files_total",
+			"Files of replicas that were fetched from other nodes, whole."),
+		fetchedBytes: counter("quorate_node_fetched_bytes_total",
+			"Bytes of replicas' files that came from other nodes."),
+		sentBytes: counter("quorate_node_sent_file_bytes_total",
+			"Bytes of replicas' files that were sent to other nodes."),
+		fetchFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_node_fetch_failures_total",
+			Help: "Times that another node did not give a replica's file, by reason: unavailable, or damaged when its bytes were not those of the file.",
+		}, []string{"reason"}),
+		handovers: counter("quorate_node_leader_handovers_total",
+			"Sets that this node led and handed over to their preferred leader."),
 		trashed: gauge("quorate_node_trash_entries",
 			"Entries in the trash when it was last looked at."),
 		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -62,6 +78,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		m.opened, m.failures, m.broken, m.disputed, m.sealSeconds, m.swapped, m.dropped,
 		m.differing, m.damaged, m.trashed, m.removed,
+		m.fetched, m.fetchedBytes, m.sentBytes, m.fetchFailures, m.handovers,
 	} {
 		errs = append(errs, reg.Register(c))
 	}

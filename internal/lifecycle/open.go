@@ -51,10 +51,10 @@ func (m *Manager) shardConfig(r *replica) tsdbshard.Config {
 	return tsdbshard.Config{Dir: setDir(m.cfg.DataDir, r.set, r.id), Set: r.set, Logger: m.logger, Metrics: m.shards, Cache: m.pages}
 }
 
-// openGroup forms the replica if its set is new, reports it (PROTOCOL 2), and
-// opens it.
+// openGroup forms the replica if its set is new, or has opened without it,
+// reports it (PROTOCOL 2), and opens it.
 func (m *Manager) openGroup(ctx context.Context, set *metasvc.ReplicaSet, r *replica) (*raftset.Group, *tsdbshard.Shard, error) {
-	if set.State == metasvc.ReplicaSetForming {
+	if set.MayForm(r.id) {
 		if err := m.form(ctx, set, r); err != nil {
 			return nil, nil, err
 		}
@@ -141,7 +141,7 @@ func (m *Manager) Ready(now int64) error {
 var (
 	errNotOpen   = errors.New("is not open yet")
 	errReplaying = errors.New("still replays its log")
-	errNoLeader  = errors.New("has no leader here yet")
+	errNoLeader  = errors.New("has no leader yet, as far as is known here")
 )
 
 func (r *replica) readyLocked() error {
@@ -160,7 +160,7 @@ func (r *replica) readyLocked() error {
 	default:
 		return errReplaying
 	}
-	if _, leads := r.group.Leadership(); !leads {
+	if r.group.Status().Leader.Replica == 0 {
 		return errNoLeader
 	}
 	return nil

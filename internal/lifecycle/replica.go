@@ -46,7 +46,31 @@ type replica struct {
 	// failed is when the replica last stopped by itself.
 	failed time.Time
 
+	// brokenSince is when the replica became broken; zero while it is not.
+	brokenSince time.Time
+
+	// lacksFile tells that the canonical file of a sealed set has to come from
+	// another node, fetchFailed that none gave it when it was last asked for.
+	lacksFile, fetchFailed bool
+	// differs tells that the replica's own samples were found not to be those
+	// that its set was sealed as.
+	differs bool
+	// received is the hash of the canonical file that this process has fetched.
+	received [32]byte
+	// intent is the newest intent that was seen to be carried out (PROTOCOL 4).
+	intent metasvc.IntentID
+	// caughtUp is how many times in a row the newcomer was seen to be so, by a
+	// leader that has made it a learner.
+	caughtUp int
+	prefer   preference
+	// staging is held while files of another replica's manifest are fetched.
+	staging chan struct{}
+
 	seal sealing
+}
+
+func newReplica(set setID, id quorate.ReplicaID) *replica {
+	return &replica{set: set, id: id, staging: make(chan struct{}, 1)}
 }
 
 // sealing is what this process knows of the seal of a replica's set.
@@ -87,7 +111,7 @@ func hasFailed(g *raftset.Group) bool {
 // serveOpen makes a replica that runs on its log known to the router.
 func (m *Manager) serveOpen(r *replica, group *raftset.Group, shard *tsdbshard.Shard) {
 	m.mu.Lock()
-	r.group, r.shard, r.broken, r.forGood = group, shard, nil, false
+	r.group, r.shard, r.broken, r.forGood, r.brokenSince = group, shard, nil, false, time.Time{}
 	m.mu.Unlock()
 	m.metrics.opened.Inc()
 	m.cfg.Replicas.Add(router.NewReplica(r.set, group, shard, router.ClientMeta{Client: m.cfg.Client}))
@@ -102,7 +126,8 @@ func (m *Manager) serveSealed(r *replica, sealed *tsdbshard.Sealed, leftover boo
 	defer m.mu.Unlock()
 	group := r.group
 	r.group, r.shard, r.sealed = nil, nil, sealed
-	r.broken, r.forGood, r.leftover = nil, false, leftover
+	r.broken, r.forGood, r.brokenSince, r.leftover = nil, false, time.Time{}, leftover
+	r.lacksFile, r.fetchFailed = false, false
 	return group
 }
 
@@ -148,6 +173,9 @@ func (m *Manager) markBroken(r *replica, reason error, failFast bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.group, r.shard, r.sealed, r.broken = nil, nil, nil, reason
+	if r.brokenSince.IsZero() {
+		r.brokenSince = time.Now()
+	}
 }
 
 // countLocked counts the replicas for which a condition holds.

@@ -31,10 +31,14 @@ const (
 // wantSealed checks that a set is served from its file, which is all there is.
 func (r *rig) wantSealed(t *testing.T, set *metasvc.ReplicaSet, want string) {
 	t.Helper()
+	r.wantSealedAs(t, set, set.Members[0].Replica, want)
+}
+
+func (r *rig) wantSealedAs(t *testing.T, set *metasvc.ReplicaSet, replica quorate.ReplicaID, want string) {
+	t.Helper()
 	if got := r.read(t); got != want {
 		t.Errorf("reading the sealed set gives\n%swant\n%s", got, want)
 	}
-	replica := set.Members[0].Replica
 	dir := filepath.Base(setDir(r.dir, set.ID, replica))
 	file := tsdbshard.SealedFileName(r.client.Map().Set(set.ID).Sealed.File)
 	if got := r.files(t, SetsDir, dir); len(got) != 1 || got[0] != file {

@@ -34,7 +34,7 @@ func (m *Manager) Sets() []SetStatus {
 	for set, id := range current.SetsOn(m.cfg.Node) {
 		s := SetStatus{Record: set, Replica: id, Serving: "nothing"}
 		switch r := m.replicas[set.ID]; {
-		case r == nil:
+		case r == nil || r.id != id:
 		case r.sealed != nil:
 			s.Serving = "file"
 		case r.group != nil:

@@ -27,22 +27,18 @@ const (
 // log to build it anew.
 const replayTimeout = 10 * time.Minute
 
-// errNoFile tells that a sealed replica has no canonical file and cannot make one.
+// errNoFile tells that a sealed replica has no canonical file, cannot make one,
+// and that no other node gives it.
 var errNoFile = errors.New("the canonical file is not here")
 
 // swap lets the canonical file take the place of log and blocks (PROTOCOL 14,
 // (e)): of a set that the map has as sealed, for a replica that runs on its log.
 func (m *Manager) swap(ctx context.Context, set *metasvc.ReplicaSet, r *replica) error {
-	select {
-	case <-r.group.Replayed():
-	default:
-		return errNotYet // the shard may not have its own seal again yet
-	}
 	if err := m.prepare(ctx, set, r); err != nil {
 		if errors.Is(err, errNoFile) {
 			// Its own samples are not those agreed on: better none than those.
 			group := r.group
-			m.markBroken(r, err, true)
+			m.markBroken(r, err, !m.hasOthers(set))
 			return errors.Join(err, group.Close())
 		}
 		return err
@@ -69,7 +65,7 @@ func (m *Manager) swap(ctx context.Context, set *metasvc.ReplicaSet, r *replica)
 }
 
 // prepare makes sure that the canonical file is here and is what the map says,
-// or fails. Errors wrap errNoFile when nothing here can make it so.
+// or fails. Errors wrap errNoFile when nothing that is open here can make it so.
 func (m *Manager) prepare(ctx context.Context, set *metasvc.ReplicaSet, r *replica) error {
 	differs := m.differs(set, r)
 	err := m.verify(ctx, set, r)
@@ -84,11 +80,32 @@ func (m *Manager) prepare(ctx context.Context, set *metasvc.ReplicaSet, r *repli
 	if differs {
 		return fmt.Errorf("set %v: %w, and this replica's samples are not what was sealed", r.set, errNoFile)
 	}
+	if m.wantsFetch(set, r) {
+		return errNotYet
+	}
+	select {
+	case <-r.group.Replayed():
+	default:
+		return errNotYet // the shard may not have its own seal again yet
+	}
 	return m.rebuild(ctx, set, r, r.shard)
 }
 
+// wantsFetch has a sealed set's file fetched next, if there is another node that
+// may have it and none was just asked in vain. A replica fetches the file also
+// where it could build it: that is less work, and what is served everywhere is
+// then the file that the leader has read back.
+func (m *Manager) wantsFetch(set *metasvc.ReplicaSet, r *replica) bool {
+	others := m.hasOthers(set)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.lacksFile = others && !r.fetchFailed
+	r.fetchFailed = false
+	return r.lacksFile
+}
+
 // differs tells whether the replica's own samples are known not to be those
-// that its set was sealed as, and counts that.
+// that its set was sealed as, and counts that, once.
 func (m *Manager) differs(set *metasvc.ReplicaSet, r *replica) bool {
 	own, known := r.seal.checksum, r.seal.known
 	if report := reportOf(set, r.id); !known && report != nil {
@@ -97,20 +114,27 @@ func (m *Manager) differs(set *metasvc.ReplicaSet, r *replica) bool {
 	if !known || own == set.Sealed.Checksum {
 		return false
 	}
+	m.mu.Lock()
+	counted := r.differs
+	r.differs = true
+	m.mu.Unlock()
+	if counted {
+		return true
+	}
 	m.metrics.differing.Inc()
 	m.logger.Error("replica differs from what its set was sealed as", "set", r.set, "replica", r.id,
 		"own", fmt.Sprintf("%x", own[:8]), "sealed", fmt.Sprintf("%x", set.Sealed.Checksum[:8]))
 	return true
 }
 
-// verify returns nil when the canonical file is here: built by this process, or
-// whole by its hash. The error wraps fs.ErrNotExist, tsdbshard.ErrDamaged, or
+// verify returns nil when the canonical file is here: built by this process,
+// received by it, or whole by its hash. The error wraps fs.ErrNotExist, tsdbshard.ErrDamaged, or
 // what the disk said.
 func (m *Manager) verify(ctx context.Context, set *metasvc.ReplicaSet, r *replica) error {
 	if _, err := os.Stat(m.canonicalPath(set, r)); err != nil {
 		return err
 	}
-	if r.seal.built != nil && r.seal.built.Hash == set.Sealed.File.Hash {
+	if r.seal.built != nil && r.seal.built.Hash == set.Sealed.File.Hash || r.received == set.Sealed.File.Hash {
 		return nil
 	}
 	return tsdbshard.VerifySealed(ctx, m.shardConfig(r), set.Sealed.File)
@@ -120,6 +144,9 @@ func (m *Manager) verify(ctx context.Context, set *metasvc.ReplicaSet, r *replic
 func (m *Manager) setAside(set *metasvc.ReplicaSet, r *replica, reason error) error {
 	path := m.canonicalPath(set, r)
 	m.metrics.damaged.Inc()
+	m.mu.Lock()
+	r.received = [32]byte{}
+	m.mu.Unlock()
 	m.logger.Error("canonical file is damaged and set aside", "set", r.set, "replica", r.id, "path", path+damagedSuffix, "err", reason)
 	return durable.Rename(path, path+damagedSuffix)
 }
@@ -204,20 +231,18 @@ func (m *Manager) openFromFile(ctx context.Context, set *metasvc.ReplicaSet, r *
 	switch {
 	case err != nil:
 		return err
-	case !there && !logged:
-		return fmt.Errorf("set %v: %w, and its log is gone", r.set, errNoFile)
 	case !there:
-		err = m.rebuildFromLog(ctx, set, r)
+		err = m.obtain(ctx, set, r, logged)
 	case leftover:
 		// The log is given up for the file, so look at all of it first.
 		err = m.verify(ctx, set, r)
 	}
 	switch {
-	case errors.Is(err, tsdbshard.ErrDamaged) && there && logged:
+	case errors.Is(err, tsdbshard.ErrDamaged) && there && (logged || m.hasOthers(set)):
 		if err := m.setAside(set, r, err); err != nil {
 			return err
 		}
-		err = m.rebuildFromLog(ctx, set, r)
+		err = m.obtain(ctx, set, r, logged)
 	case errors.Is(err, tsdbshard.ErrDamaged) && there:
 		// What can be read of it is all there is; nothing beside it is touched.
 		m.metrics.damaged.Inc()
@@ -228,12 +253,31 @@ func (m *Manager) openFromFile(ctx context.Context, set *metasvc.ReplicaSet, r *
 		return err
 	}
 	sealed, err := m.openFile(set, r)
+	if errors.Is(err, tsdbshard.ErrDamaged) && m.hasOthers(set) {
+		if err := m.setAside(set, r, err); err != nil {
+			return err
+		}
+		return errNotYet // from another node, next
+	}
 	if err != nil {
 		return err
 	}
 	m.serveSealed(r, sealed, leftover) // what is left over is cleared next
 	m.logger.Debug("sealed replica opened", "set", r.set, "replica", r.id, "range", set.Bounds.Range, "samples", set.Sealed.File.Samples)
 	return nil
+}
+
+// obtain gets the canonical file of a replica that is not open: from another
+// node, which is other work, and else from the replica's own log.
+func (m *Manager) obtain(ctx context.Context, set *metasvc.ReplicaSet, r *replica, logged bool) error {
+	m.differs(set, r) // counts, however it is mended
+	switch {
+	case m.wantsFetch(set, r):
+		return errNotYet
+	case !logged:
+		return fmt.Errorf("set %v: %w, and its log is gone", r.set, errNoFile)
+	}
+	return m.rebuildFromLog(ctx, set, r)
 }
 
 // besideFile lists what lies in a sealed replica's directory beside its file.

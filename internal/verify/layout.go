@@ -27,7 +27,7 @@ const (
 
 // identityVersion is the version of the identity file that is known here;
 // docs/format/identity.md describes it.
-const identityVersion = 1
+const identityVersion = 2
 
 // identity is whose directory it is.
 type identity struct {
@@ -56,9 +56,12 @@ func decodeIdentity(data []byte) (identity, error) {
 	if f.Version != identityVersion {
 		return identity{}, fmt.Errorf("version %d is not known to this binary (it knows %d)", f.Version, identityVersion)
 	}
-	cluster, err := quorate.ParseClusterID(f.ClusterID)
-	if err != nil {
-		return identity{}, err
+	var cluster quorate.ClusterID // none while the node belongs to no cluster
+	var err error
+	if f.ClusterID != "" {
+		if cluster, err = quorate.ParseClusterID(f.ClusterID); err != nil {
+			return identity{}, err
+		}
 	}
 	incarnation, err := quorate.ParseIncarnation(f.Incarnation)
 	if err != nil {

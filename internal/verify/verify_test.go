@@ -47,7 +47,7 @@ func startNode(t *testing.T) *running {
 	r.clock.Store(time.Now().UnixNano())
 	s := config.Default()
 	s.DataDir = r.dir
-	s.HTTP.Listen, s.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0"
+	s.HTTP.Listen, s.Admin.Listen, s.Peer.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	s.Buckets.Span, s.Buckets.LateWindow, s.Buckets.Shards = bucketSpan, time.Minute, 1
 	s.Flush.ShutdownTimeout = 0
 	s.Flush.MaxAge = time.Second

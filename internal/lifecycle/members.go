@@ -1,0 +1,229 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/metasvc"
+	"github.com/quorate/quorate/raftset"
+)
+
+const (
+	// caughtUpEntries is how far behind its leader a learner may be to be made
+	// a voter, or a voter to be given the lead: what is in flight while writes
+	// go on.
+	caughtUpEntries = 16
+	// caughtUpLooks is how many times in a row it must be seen so.
+	caughtUpLooks = 2
+	// inContact is how old the last answer of a member may be that is counted
+	// on.
+	inContact = 2 * time.Second
+	// readyTimeout bounds the question whether a newcomer runs.
+	readyTimeout = 5 * time.Second
+	// stepTimeout bounds one change of the configuration.
+	stepTimeout = 10 * time.Second
+	// transferTimeout bounds the hand-over of the lead, during which nothing is
+	// written. The successor has caught up when it begins.
+	transferTimeout = 2 * time.Second
+)
+
+// Between the steps of a change of members.
+const (
+	momentLearner  moment = "the newcomer is a learner"
+	momentPromoted moment = "the newcomer is a voter"
+	momentRemoved  moment = "the old member is removed"
+)
+
+// changeMembers carries out the change of members that the map intends, as the
+// set's leader (PROTOCOL 4): the newcomer becomes a learner, then, caught up, a
+// voter; and only then is the old member removed. Each step is an entry of the
+// set's log; after a crash or under another leader the next step follows from
+// the configuration alone.
+func (m *Manager) changeMembers(ctx context.Context, set *metasvc.ReplicaSet, r *replica) error {
+	change, ok := set.Changing()
+	if !ok {
+		return nil
+	}
+	// What earlier leaders made of the configuration is committed when an entry
+	// of this one's term is.
+	if err := confirmLead(ctx, r.group); err != nil {
+		return err
+	}
+	if err := m.removeStrangers(ctx, set, r, change); err != nil {
+		return err
+	}
+	if change.Add.Replica != 0 {
+		if err := m.admit(ctx, r, raftset.Member{Node: change.Add.Node, Replica: change.Add.Replica}); err != nil {
+			return err
+		}
+	}
+	if change.Remove != 0 {
+		if err := m.remove(ctx, r, change.Remove); err != nil {
+			return err
+		}
+	}
+	configuration := r.group.Configuration()
+	if err := m.cfg.Client.ConfirmIntent(ctx, r.set, set.Intent.ID, configuration.Index); err != nil {
+		return fmt.Errorf("confirm the members of set %v: %w", r.set, err)
+	}
+	m.logger.Info("members of a set changed", "set", r.set, "added", change.Add.Replica, "removed", change.Remove, "index", configuration.Index)
+	return nil
+}
+
+// confirmLead makes sure that a replica leads, or says that it does not yet.
+func confirmLead(ctx context.Context, g *raftset.Group) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	_, err := g.ConfirmRead(ctx)
+	return elsewhere(err)
+}
+
+// elsewhere turns the error of a replica that does not lead into errNotYet: the
+// one that does carries the work out.
+func elsewhere(err error) error {
+	var notLeader *raftset.NotLeaderError
+	if errors.As(err, &notLeader) {
+		return errNotYet
+	}
+	return err
+}
+
+// step bounds one change of the configuration.
+func step(ctx context.Context, change func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	return elsewhere(change(ctx))
+}
+
+// transfer hands the lead over.
+func transfer(ctx context.Context, g *raftset.Group, to replicaID) error {
+	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
+	defer cancel()
+	return elsewhere(g.TransferLeadership(ctx, to))
+}
+
+func indexOf(members []raftset.Member, replica replicaID) int {
+	return slices.IndexFunc(members, func(m raftset.Member) bool { return m.Replica == replica })
+}
+
+// removeStrangers removes the learners that a change which was given up has left
+// behind. They count for nothing and only take the log.
+func (m *Manager) removeStrangers(ctx context.Context, set *metasvc.ReplicaSet, r *replica, change metasvc.MemberChange) error {
+	for _, learner := range r.group.Configuration().Learners {
+		if learner.Replica == change.Add.Replica || set.HasMember(learner.Replica) {
+			continue
+		}
+		m.logger.Warn("learner of an earlier change is removed", "set", r.set, "replica", learner.Replica, "node", learner.Node)
+		if err := step(ctx, func(ctx context.Context) error { return r.group.RemoveMember(ctx, learner.Replica) }); err != nil {
+			return fmt.Errorf("remove learner %v of set %v: %w", learner.Replica, r.set, err)
+		}
+	}
+	return nil
+}
+
+// admit makes a newcomer a voter, or says that it is not one yet.
+func (m *Manager) admit(ctx context.Context, r *replica, newcomer raftset.Member) error {
+	configuration := r.group.Configuration()
+	if indexOf(configuration.Voters, newcomer.Replica) >= 0 {
+		return nil
+	}
+	if indexOf(configuration.Learners, newcomer.Replica) < 0 {
+		// Not before it runs: a seed in whose configuration it is would not be
+		// one that it could start from.
+		ready, err := m.isReady(ctx, r.set, newcomer)
+		if err != nil || !ready {
+			return errors.Join(errNotYet, err)
+		}
+		if err := step(ctx, func(ctx context.Context) error { return r.group.AddLearner(ctx, newcomer) }); err != nil {
+			return fmt.Errorf("add learner %v to set %v: %w", newcomer, r.set, err)
+		}
+		m.mu.Lock()
+		r.caughtUp = 0
+		m.mu.Unlock()
+		if err := m.cfg.moment(momentLearner); err != nil {
+			return err
+		}
+	}
+	looks := 0
+	if isCaughtUp(r.group, newcomer.Replica, time.Now()) {
+		looks = r.caughtUp + 1
+	}
+	m.mu.Lock()
+	r.caughtUp = looks
+	m.mu.Unlock()
+	if looks < caughtUpLooks {
+		return errNotYet
+	}
+	if err := step(ctx, func(ctx context.Context) error { return r.group.Promote(ctx, newcomer.Replica) }); err != nil {
+		return fmt.Errorf("make %v a voter of set %v: %w", newcomer, r.set, err)
+	}
+	return m.cfg.moment(momentPromoted)
+}
+
+// isReady asks a newcomer's node whether the newcomer runs.
+func (m *Manager) isReady(ctx context.Context, set setID, newcomer raftset.Member) (bool, error) {
+	if newcomer.Node == m.cfg.Node || m.cfg.Peers == nil {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	b, err := m.cfg.Peers.Call(ctx, newcomer.Node, methodReady, replicaRequest{Set: set, Replica: newcomer.Replica}.encode())
+	if err != nil {
+		return false, err
+	}
+	answer, err := decodeReadyAnswer(b)
+	return answer.Open, err
+}
+
+// isCaughtUp tells whether a member has nearly all of its leader's log, and
+// answers. One that lacks so much as an entry which the log does not have any more
+// waits for a manifest and its files, however few entries that stands for.
+func isCaughtUp(g *raftset.Group, replica replicaID, now time.Time) bool {
+	entries, contact, ok := g.Lag(replica)
+	if !ok || entries > caughtUpEntries || now.Sub(contact) > inContact {
+		return false
+	}
+	s := g.Status()
+	return entries == 0 || s.FirstIndex > 0 && entries <= s.LastIndex+1-s.FirstIndex
+}
+
+// remove removes a member. A leader that is to go hands the lead over first, and
+// the next one removes it.
+func (m *Manager) remove(ctx context.Context, r *replica, old replicaID) error {
+	configuration := r.group.Configuration()
+	if indexOf(configuration.Voters, old) < 0 && indexOf(configuration.Learners, old) < 0 {
+		return nil
+	}
+	if old == r.id {
+		to, ok := successor(r.group, configuration, r.id)
+		if !ok {
+			return errNotYet
+		}
+		if err := transfer(ctx, r.group, to); err != nil {
+			return fmt.Errorf("hand set %v over to %v: %w", r.set, to, err)
+		}
+		return errNotYet
+	}
+	if err := step(ctx, func(ctx context.Context) error { return r.group.RemoveMember(ctx, old) }); err != nil {
+		return fmt.Errorf("remove member %v of set %v: %w", old, r.set, err)
+	}
+	return m.cfg.moment(momentRemoved)
+}
+
+// successor finds a voter that can lead in a replica's stead.
+func successor(g *raftset.Group, c raftset.Configuration, but replicaID) (to replicaID, ok bool) {
+	now := time.Now()
+	for _, v := range c.Voters {
+		if v.Replica != but && isCaughtUp(g, v.Replica, now) {
+			return v.Replica, true
+		}
+	}
+	return 0, false
+}
+
+// replicaID shortens the type of replicas' numbers.
+type replicaID = quorate.ReplicaID
