@@ -43,7 +43,7 @@ func New(config Config) (*API, error) {
 	}
 	a := &API{
 		config:  config,
-		source:  &queryable{source: config.Queryable, tenant: tenantOf},
+		source:  &queryable{of: readOf},
 		origin:  origin,
 		metrics: m,
 		started: time.Now(),

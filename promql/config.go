@@ -35,6 +35,10 @@ const (
 type Config struct {
 	// Queryable is what is read. Required.
 	Queryable Queryable
+	// Consistent returns what is read by requests that ask for a consistency of
+	// their own. Nil refuses those but for the default one, which is what
+	// Queryable reads at.
+	Consistent func(quorate.Consistency) Queryable
 	// Tenants maps a tenant's name to its number. Required.
 	Tenants Tenants
 	// Admin deletes what is stored. Nil offers no admin endpoints.

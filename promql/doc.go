@@ -10,6 +10,9 @@
 //   - Every request speaks for one tenant, read and validated before any
 //     handler runs. The tenant is an argument everywhere but inside this
 //     package, where upstream's handlers leave only the context to carry it.
+//   - A request reads at the consistency that the header X-Quorate-Consistency
+//     or the parameter consistency names: default, strong or stale. Like the
+//     tenant, it is an argument everywhere but inside this package.
 //   - A tenant that does not exist owns nothing: its answers are empty, never
 //     an error, and asking creates nothing.
 //   - One querier of upstream is one Querier of Queryable, opened at its first

@@ -38,10 +38,10 @@ func (a *API) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	a.respond(w, data)
 }
 
-func (a *API) metadata(r *http.Request) (map[string]metadata.Metadata, error) {
-	tenant, found, err := tenantOf(r.Context())
-	if err != nil || !found {
+func (*API) metadata(r *http.Request) (map[string]metadata.Metadata, error) {
+	of, err := readOf(r.Context())
+	if err != nil || !of.found {
 		return nil, err
 	}
-	return a.config.Queryable.Metadata(r.Context(), tenant, r.FormValue("metric"))
+	return of.source.Metadata(r.Context(), of.tenant, r.FormValue("metric"))
 }

@@ -20,20 +20,27 @@ var errQuerierClosed = errors.New("querier is used after its Close")
 // querier without a context and passes one to each of its reads, so the
 // tenant, and with it the querier behind, is found at the first read.
 type queryable struct {
+	// of tells what a context asks for.
+	of func(context.Context) (reading, error)
+}
+
+// reading is what is read, and whose data of it; nobody's if the tenant was not
+// found.
+type reading struct {
 	source Queryable
-	// tenant tells whose data a context asks for; false means nobody's.
-	tenant func(context.Context) (quorate.TenantID, bool, error)
+	tenant quorate.TenantID
+	found  bool
 }
 
 // Querier never fails: nothing is opened before the first read.
 func (q *queryable) Querier(mint, maxt int64) (storage.Querier, error) {
 	return &querier{labelReads[storage.Querier]{once[storage.Querier]{
 		open: func(ctx context.Context) (storage.Querier, error) {
-			tenant, found, err := q.tenant(ctx)
-			if err != nil || !found {
+			of, err := q.of(ctx)
+			if err != nil || !of.found {
 				return storage.NoopQuerier(), err
 			}
-			return q.source.Querier(ctx, tenant, mint, maxt)
+			return of.source.Querier(ctx, of.tenant, mint, maxt)
 		},
 	}}}, nil
 }
@@ -42,25 +49,25 @@ func (q *queryable) Querier(mint, maxt int64) (storage.Querier, error) {
 func (q *queryable) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	return &chunkQuerier{labelReads[storage.ChunkQuerier]{once[storage.ChunkQuerier]{
 		open: func(ctx context.Context) (storage.ChunkQuerier, error) {
-			tenant, found, err := q.tenant(ctx)
-			if err != nil || !found {
+			of, err := q.of(ctx)
+			if err != nil || !of.found {
 				return storage.NoopChunkedQuerier(), err
 			}
-			return q.source.ChunkQuerier(ctx, tenant, mint, maxt)
+			return of.source.ChunkQuerier(ctx, of.tenant, mint, maxt)
 		},
 	}}}, nil
 }
 
 // ExemplarQuerier opens the tenant's exemplars for one Select.
 func (q *queryable) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, error) {
-	tenant, found, err := q.tenant(ctx)
+	of, err := q.of(ctx)
 	if err != nil {
 		return nil, fromStorage(ctx, err)
 	}
-	if !found {
+	if !of.found {
 		return noExemplars{}, nil
 	}
-	inner, err := q.source.ExemplarQuerier(ctx, tenant)
+	inner, err := of.source.ExemplarQuerier(ctx, of.tenant)
 	if err != nil {
 		return nil, fromStorage(ctx, err)
 	}

@@ -45,8 +45,6 @@ type Tenants interface {
 // ForTenant returns upstream's view of one tenant's data: what an evaluation
 // outside of a request reads from.
 func ForTenant(source Queryable, tenant quorate.TenantID) storage.SampleAndChunkQueryable {
-	return &queryable{
-		source: source,
-		tenant: func(context.Context) (quorate.TenantID, bool, error) { return tenant, true, nil },
-	}
+	of := reading{source, tenant, true}
+	return &queryable{of: func(context.Context) (reading, error) { return of, nil }}
 }

@@ -14,10 +14,11 @@ import (
 var errNoRequest = errors.New("the context belongs to no request of this API, so it names no tenant")
 
 // request is what the context of a request carries through upstream's handlers:
-// whose it is, and how its storage failed.
+// whose it is, what it reads from, and how its storage failed.
 type request struct {
 	tenant quorate.TenantID
 	found  bool
+	source Queryable
 
 	mu      sync.Mutex
 	failure error // the first that the storage gave
@@ -43,6 +44,15 @@ func tenantOf(ctx context.Context) (quorate.TenantID, bool, error) {
 	return r.tenant, r.found, nil
 }
 
+// readOf is what the request that a context belongs to reads.
+func readOf(ctx context.Context) (reading, error) {
+	r, ok := requestOf(ctx)
+	if !ok {
+		return reading{}, errNoRequest
+	}
+	return reading{r.source, r.tenant, r.found}, nil
+}
+
 func noteFailure(ctx context.Context, err error) {
 	if r, ok := requestOf(ctx); ok {
 		r.note(err)
@@ -63,8 +73,8 @@ func (r *request) failed() error {
 	return r.failure
 }
 
-// tenanted answers only requests that name a valid tenant, and puts that tenant
-// into their context.
+// tenanted answers only requests that name a valid tenant and consistency, and
+// puts into their context whose they are and what they read from.
 func (a *API) tenanted(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodOptions {
@@ -78,6 +88,10 @@ func (a *API) tenanted(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		req := &request{}
+		if req.source, err = a.sourceOf(r); err != nil {
+			a.refuse(w, err)
+			return
+		}
 		if req.tenant, req.found, err = a.config.Tenants.Tenant(r.Context(), name); err != nil {
 			a.refuse(w, err)
 			return

@@ -75,11 +75,11 @@ func (a *API) serveTSDBStatus(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (a *API) stats(r *http.Request, limit int) (*tsdb.Stats, error) {
+func (*API) stats(r *http.Request, limit int) (*tsdb.Stats, error) {
 	stats := &tsdb.Stats{}
-	tenant, found, err := tenantOf(r.Context())
-	if err == nil && found {
-		stats, err = a.config.Queryable.Stats(r.Context(), tenant, labels.MetricName, limit)
+	of, err := readOf(r.Context())
+	if err == nil && of.found {
+		stats, err = of.source.Stats(r.Context(), of.tenant, labels.MetricName, limit)
 	}
 	if err != nil {
 		return nil, err

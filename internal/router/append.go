@@ -169,18 +169,30 @@ func overBudget(err error) bool {
 	return errors.As(err, &refused) && refused.Reason == metasvc.ReasonBudget
 }
 
-func (r *Router) sendPart(ctx context.Context, p *part) error {
-	replica, err := r.replicas.Get(p.set)
-	if err != nil {
+func (r *Router) sendPart(ctx context.Context, p *part) (err error) {
+	p.encoded = p.batch.Append(p.encoded[:0])
+	if p.result, err = r.write(ctx, p.set, p.encoded); err != nil {
 		return err
 	}
-	p.encoded = p.batch.Append(p.encoded[:0])
-	p.result, err = replica.Write(ctx, p.encoded)
-	if err != nil {
+	if err := p.check(); err != nil {
+		p.result = nil
 		return err
 	}
 	if p.result.Status != wire.BatchApplied {
 		return retriable(quorate.Errorf(quorate.Unavailable, "set %v refused a batch: %v", p.set, p.result.Status))
+	}
+	return nil
+}
+
+// check tells whether the result, which may come from another node, is one of
+// the part's batch.
+func (p *part) check() error {
+	if p.result.Refused == 0 {
+		return nil
+	}
+	first := p.result.First
+	if first.Section < wire.SectionFloats || first.Section > wire.SectionMetadata || first.Row >= len(p.rows[first.Section-wire.SectionFloats]) {
+		return fmt.Errorf("set %v refuses row %d of section %d, which it was not sent", p.set, first.Row, first.Section)
 	}
 	return nil
 }

@@ -2,18 +2,15 @@ package router
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/metasvc"
-	"github.com/quorate/quorate/tsdbshard"
 )
 
 // DeleteSeries deletes a tenant's samples of the closed range [mint, maxt] (ms)
@@ -91,7 +88,9 @@ func (d *deletion) attempt(ctx context.Context) error {
 // it is open: sealed since, it may be the merge of an overlay and its base, and
 // the base had the deletion elsewhere or not at all.
 func (d *deletion) targets(tenant *metasvc.Tenant, m *metasvc.Map) (open, sealed []*metasvc.ReplicaSet, err error) {
-	for _, shard := range d.router.shardsFor(tenant, m, d.command.MinTime, d.command.MaxTime) {
+	// The map was confirmed in this attempt: sets that are forming have nothing.
+	shards, _ := d.router.shardsFor(tenant, m, d.command.MinTime, d.command.MaxTime)
+	for _, shard := range shards {
 		for _, set := range []*metasvc.ReplicaSet{shard.base, shard.overlay} {
 			if err := undisputed(set); err != nil {
 				return nil, nil, err
@@ -126,12 +125,8 @@ func (d *deletion) deleteInLogs(ctx context.Context, sets []*metasvc.ReplicaSet)
 }
 
 func (d *deletion) deleteInLog(ctx context.Context, set *metasvc.ReplicaSet) error {
-	replica, err := d.router.replicas.Get(set.ID)
-	if err != nil {
-		return err
-	}
 	command := d.within(set.Bounds.Range)
-	result, err := replica.Delete(ctx, command.Append(nil))
+	result, err := d.router.delete(ctx, set.ID, command.Append(nil))
 	if err != nil {
 		return err
 	}
@@ -143,30 +138,15 @@ func (d *deletion) deleteInLog(ctx context.Context, set *metasvc.ReplicaSet) err
 
 // concerns tells whether a sealed set has series of the tenant that match. It
 // is what keeps a deletion without a range from burdening the reads of all
-// history. A set that cannot be read here may have anything.
+// history. A set that cannot be read may have anything.
 func (d *deletion) concerns(ctx context.Context, m *metasvc.Map, set *metasvc.ReplicaSet) bool {
-	view, err := d.router.view(ctx, m, set)
+	view, err := d.router.view(ctx, m, set, d.command.Tenant)
 	if err != nil {
 		return true
 	}
-	defer view.Close()
-	some, err := anySeries(ctx, view.Tenant(d.command.Tenant), d.command.Matchers)
+	defer view.release()
+	some, err := view.shards[0].base.anySeries(ctx, d.command.Tenant, d.command.Matchers)
 	return some || err != nil
-}
-
-// anySeries tells whether a reader has a series that matches.
-func anySeries(ctx context.Context, reader tsdbshard.TenantReader, matchers []*labels.Matcher) (some bool, err error) {
-	index, err := reader.Index()
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, index.Close()) }()
-	// It may reorder the matchers that it is given.
-	matching, err := tsdb.PostingsForMatchers(ctx, index, slices.Clone(matchers)...)
-	if err != nil {
-		return false, err
-	}
-	return matching.Next(), matching.Err()
 }
 
 // within returns the deletion cut to a set's time, in which all its samples

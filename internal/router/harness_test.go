@@ -38,8 +38,13 @@ type rig struct {
 	client *metasvc.Client
 	leader *directLeader
 	node   quorate.NodeID
-	dir    string
-	tenant quorate.TenantID
+	// homes are the routers of the nodes that have the replicas: this one, or
+	// others, which it then reaches by a network.
+	homes   map[quorate.NodeID]*Router
+	nodes   []quorate.NodeID // of homes, in order
+	network *network
+	dir     string
+	tenant  quorate.TenantID
 }
 
 // directLeader applies metadata commands without a log.
@@ -79,6 +84,13 @@ func (l *directLeader) do(t testing.TB, c metasvc.Command) any {
 // before now to an hour after.
 func newRig(t testing.TB, change ...func(*metasvc.ClientConfig)) *rig {
 	t.Helper()
+	return newRigOf(t, 0, change...)
+}
+
+// newRigOf is newRig with the replicas on so many other nodes, not on the one of
+// the router.
+func newRigOf(t testing.TB, others int, change ...func(*metasvc.ClientConfig)) *rig {
+	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r := &rig{node: quorate.NodeID{Name: "n1", Incarnation: quorate.NewIncarnation()}, dir: t.TempDir()}
 	machine := metasvc.NewStateMachine(metasvc.StateMachineConfig{})
@@ -111,18 +123,24 @@ func newRig(t testing.TB, change ...func(*metasvc.ClientConfig)) *rig {
 	r.leader.do(t, metasvc.Bootstrap{Cluster: quorate.NewClusterID(), Node: metasvc.NodeSpec{ID: r.node, Roles: metasvc.AllRoles}, MetaReplica: 1})
 	r.leader.do(t, metasvc.CreatePolicy{Policy: policy})
 	r.tenant = r.leader.do(t, metasvc.CreateTenant{Name: "team", Policy: 1}).(metasvc.TenantResult).Tenant
-	r.Router = New(Config{
-		Meta: ClientMeta{r.client}, Replicas: new(Replicas), Now: clock, Logger: logger,
-		Registerer: prometheus.NewPedanticRegistry(), WriteTimeout: testwait.Deadline, QueryTimeout: testwait.Deadline,
-	})
-	r.warmup.every = time.Millisecond
-	t.Cleanup(func() { r.Router.Close() })
+	r.Router = r.newRouter(t, r.node, others > 0)
+	r.homes = map[quorate.NodeID]*Router{r.node: r.Router}
+	r.nodes = []quorate.NodeID{r.node}
+	if others > 0 {
+		r.homes, r.nodes = map[quorate.NodeID]*Router{}, nil
+	}
+	for i := range others {
+		node := quorate.NodeID{Name: fmt.Sprint("n", i+2), Incarnation: quorate.NewIncarnation()}
+		r.leader.do(t, metasvc.AdmitNode{Node: metasvc.NodeSpec{ID: node, Roles: metasvc.AllRoles, Address: fmt.Sprint("h:", i+2)}})
+		r.homes[node] = r.newRouter(t, node, true)
+		r.nodes = append(r.nodes, node)
+	}
 	start := now.Truncate(time.Hour).UnixMilli()
 	for _, from := range []int64{start - 2*hour, start - hour, start, start + hour} {
 		r.plan(t, from)
 	}
 	testwait.For(t, "every set to have a leader", func() bool {
-		return !slices.ContainsFunc(r.replicas.All(), func(replica *Replica) bool {
+		return !slices.ContainsFunc(r.allReplicas(), func(replica *Replica) bool {
 			_, leads := replica.Group().Leadership()
 			return !leads
 		})
@@ -130,12 +148,49 @@ func newRig(t testing.TB, change ...func(*metasvc.ClientConfig)) *rig {
 	return r
 }
 
+// newRouter makes the router of a node, on the network if there is one.
+func (r *rig) newRouter(t testing.TB, node quorate.NodeID, networked bool) *Router {
+	t.Helper()
+	cfg := Config{
+		Meta: ClientMeta{r.client}, Replicas: new(Replicas), Self: node, Now: func() time.Time { return now },
+		Logger:       slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Registerer:   prometheus.NewPedanticRegistry(),
+		WriteTimeout: testwait.Deadline, QueryTimeout: testwait.Deadline,
+	}
+	var p *port
+	if networked {
+		if r.network == nil {
+			r.network = newNetwork(t)
+		}
+		p = r.network.port(node)
+		cfg.Peers = p
+	}
+	made := New(cfg)
+	if p != nil {
+		made.Register(p)
+	}
+	made.warmup.every = time.Millisecond
+	t.Cleanup(func() { made.Close() })
+	return made
+}
+
+// home returns the replicas of the node that a set's first member is on.
+func (r *rig) home(set *metasvc.ReplicaSet) *Replicas { return r.homes[set.Members[0].Node].replicas }
+
+// allReplicas returns the replicas of all nodes.
+func (r *rig) allReplicas() (all []*Replica) {
+	for _, h := range r.homes {
+		all = append(all, h.replicas.All()...)
+	}
+	return all
+}
+
 // plan makes an open bucket of an hour and opens its replicas.
 func (r *rig) plan(t testing.TB, from int64) {
 	t.Helper()
 	planned := r.leader.do(t, metasvc.PlanBucket{
 		Policy: 1, Range: quorate.TimeRange{Start: from, End: from + hour}, HashVersion: wire.ShardHashVersion,
-		Placement: [][]quorate.NodeID{{r.node}, {r.node}},
+		Placement: [][]quorate.NodeID{{r.nodes[0]}, {r.nodes[len(r.nodes)-1]}},
 	}).(metasvc.PlanBucketResult)
 	for _, set := range planned.Sets {
 		testwait.For(t, "the set in the map", func() bool { return r.client.Map().Set(set) != nil })
@@ -172,7 +227,7 @@ func (r *rig) form(ctx context.Context, set *metasvc.ReplicaSet) error {
 	if err != nil {
 		return err
 	}
-	r.replicas.Add(NewReplica(set.ID, group, shard, r.meta))
+	r.home(set).Add(NewReplica(set.ID, group, shard, ClientMeta{r.client}))
 	return r.client.ReportFormed(ctx, set.ID, member.Replica)
 }
 

@@ -10,29 +10,20 @@ import (
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/index"
-
-	"github.com/quorate/quorate"
 )
-
-// ExemplarQuerier returns a querier over a tenant's exemplars. Each Select
-// pins its own views.
-func (r *Router) ExemplarQuerier(ctx context.Context, tenant quorate.TenantID) (storage.ExemplarQuerier, error) {
-	return &exemplarQuerier{ctx: ctx, router: r, tenant: tenant}, nil
-}
 
 type exemplarQuerier struct {
 	ctx    context.Context //nolint:containedctx // storage.ExemplarQuerier's Select takes none
 	router *Router
-	tenant quorate.TenantID
+	of     reading
 }
 
 // Select returns the exemplars of [start, end] (ms) of the series that match
 // any of the matcher sets, sorted by labels, then time.
 func (q *exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
-	pinned, err := q.router.pin(q.ctx, q.tenant, start, end)
+	pinned, err := q.router.pin(q.ctx, q.of, start, end)
 	if err != nil {
 		return nil, err
 	}
@@ -40,8 +31,8 @@ func (q *exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher
 	var all []exemplar.QueryResult
 	for i := range pinned.shards {
 		shard := &pinned.shards[i]
-		for _, reader := range shard.readers(q.tenant) {
-			found, err := reader.ExemplarQuerier().Select(max(start, shard.oldest), end, matchers...)
+		for _, l := range shard.layers() {
+			found, err := l.exemplars(q.ctx, q.of.tenant, max(start, shard.oldest), end, matchers)
 			if err != nil {
 				return nil, err
 			}
@@ -72,18 +63,16 @@ func mergeExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	return merged
 }
 
-// Metadata returns what the tenant's senders last said of a metric family, or
-// of all families where family is empty, from the buckets of the last two days.
-func (r *Router) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, error) {
+func (r *Router) metadata(ctx context.Context, of reading, family string) (map[string]metadata.Metadata, error) {
 	mint, maxt := r.recently()
-	pinned, err := r.pin(ctx, tenant, mint, maxt)
+	pinned, err := r.pin(ctx, of, mint, maxt)
 	if err != nil {
 		return nil, err
 	}
 	defer pinned.release()
 	all := make(map[string]metadata.Metadata)
-	for _, reader := range pinned.tenantReaders(tenant) { // later buckets, and later layers, know better
-		found, err := reader.Metadata(family)
+	for _, l := range pinned.layers() { // later buckets, and later layers, know better
+		found, err := l.metadata(ctx, of.tenant, family)
 		if err != nil {
 			return nil, err
 		}
@@ -92,21 +81,16 @@ func (r *Router) Metadata(ctx context.Context, tenant quorate.TenantID, family s
 	return all, nil
 }
 
-// Stats returns the cardinality of a tenant's series in the bucket that takes
-// samples now, with the limit largest entries of each list. Series lie in one
-// shard each, so numbers of series add up exactly; lists are merged from each
-// shard's own. Of a shard that was sealed although it takes samples still, what
-// the overlay alone has is not counted: most of it is in both layers.
-func (r *Router) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error) {
+func (r *Router) stats(ctx context.Context, of reading, label string, limit int) (*tsdb.Stats, error) {
 	now := r.now().UnixMilli()
-	pinned, err := r.pin(ctx, tenant, now, now)
+	pinned, err := r.pin(ctx, of, now, now)
 	if err != nil {
 		return nil, err
 	}
 	defer pinned.release()
 	sum := &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}
 	for i := range pinned.shards {
-		s, err := pinned.shards[i].base.Tenant(tenant).Stats(label, limit)
+		s, err := pinned.shards[i].base.stats(ctx, of.tenant, label, limit)
 		if err != nil {
 			return nil, err
 		}

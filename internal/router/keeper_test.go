@@ -95,7 +95,8 @@ func (k *keeper) step(ctx context.Context, m *metasvc.Map) error {
 }
 
 func (k *keeper) keepSet(ctx context.Context, m *metasvc.Map, set *metasvc.ReplicaSet) error {
-	replica, err := k.rig.replicas.Get(set.ID)
+	home := k.rig.home(set)
+	replica, err := home.Get(set.ID)
 	here := err == nil
 	switch {
 	case set.State == metasvc.ReplicaSetForming:
@@ -106,7 +107,7 @@ func (k *keeper) keepSet(ctx context.Context, m *metasvc.Map, set *metasvc.Repli
 		if !here {
 			return nil
 		}
-		k.rig.replicas.Remove(set.ID)
+		home.Remove(set.ID)
 		if err := k.sealed[set.ID].Close(); err != nil {
 			return err
 		}
@@ -193,7 +194,7 @@ func (k *keeper) swap(set *metasvc.ReplicaSet, open *Replica) error {
 		return err
 	}
 	k.sealed[set.ID] = sealed
-	k.rig.replicas.Add(NewSealedReplica(set.ID, sealed))
+	k.rig.home(set).Add(NewSealedReplica(set.ID, sealed))
 	return open.Group().Close()
 }
 
@@ -205,7 +206,7 @@ func (r *rig) seal(t testing.TB, ts int64) {
 	testwait.For(t, "the bucket to be sealed", func() bool {
 		b := r.client.Map().Bucket(1, ts)
 		return !slices.ContainsFunc(b.Sets, func(s *metasvc.ReplicaSet) bool {
-			replica, err := r.replicas.Get(s.ID)
+			replica, err := r.home(s).Get(s.ID)
 			return s.State != metasvc.ReplicaSetSealed || b.Overlays[s.Shard] != nil || err != nil || replica.Sealed() == nil
 		})
 	})

@@ -30,6 +30,8 @@ type Metrics struct {
 	cacheHits   prometheus.Counter
 	cacheMisses prometheus.Counter
 	setsQueried prometheus.Counter
+	forwarded   *prometheus.CounterVec
+	servedViews prometheus.Gauge
 	warmed      prometheus.Counter
 	notWarmed   prometheus.Counter
 	deletions   *prometheus.CounterVec
@@ -69,6 +71,14 @@ func newMetrics(reg prometheus.Registerer) *Metrics {
 		setsQueried: f.NewCounter(prometheus.CounterOpts{
 			Name: "quorate_router_sets_queried_total",
 			Help: "ReplicaSets of which a query pinned a view.",
+		}),
+		forwarded: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_router_forwarded_total",
+			Help: "Requests that were sent to another node, which may lead their set, by method and result; one that fails is sent to the next.",
+		}, []string{"method", "result"}),
+		servedViews: f.NewGauge(prometheus.GaugeOpts{
+			Name: "quorate_router_served_views",
+			Help: "Views of this node's replicas that queries of other nodes have pinned.",
 		}),
 		warmed: f.NewCounter(prometheus.CounterOpts{
 			Name: "quorate_router_warmed_series_total",

@@ -84,23 +84,26 @@ type modelRun struct {
 // tenants, one with a retention of its own, read after each of them.
 func TestTheRouterReadsAsTheModelDoes(t *testing.T) {
 	for seed := range uint64(6) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			r := newRig(t)
-			k := r.keep(t)
-			second := r.leader.do(t, metasvc.CreateTenant{Name: "other", Policy: 1}).(metasvc.TenantResult).Tenant
-			testwait.For(t, "the tenant", func() bool { _, found := r.client.TenantName(second); return found })
-			if err := r.client.SetTenantRetention(t.Context(), second, 75*time.Minute); err != nil {
-				t.Fatal(err)
-			}
-			run := &modelRun{rig: r, keeper: k, rng: rand.New(rand.NewPCG(seed, 1)), tenants: []*modelTenant{
-				{id: r.tenant, oldest: at(-7 * 86400), series: map[string]map[int64]float64{}},
-				{id: second, oldest: at(-75 * 60), series: map[string]map[int64]float64{}},
-			}}
-			for range 120 {
-				run.step(t)
-				run.compare(t)
-			}
-		})
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { runModel(t, newRig(t), seed) })
+		t.Run(fmt.Sprint("on other nodes, seed ", seed), func(t *testing.T) { runModel(t, newRigOf(t, 2), seed) })
+	}
+}
+
+func runModel(t *testing.T, r *rig, seed uint64) {
+	t.Helper()
+	k := r.keep(t)
+	second := r.leader.do(t, metasvc.CreateTenant{Name: "other", Policy: 1}).(metasvc.TenantResult).Tenant
+	testwait.For(t, "the tenant", func() bool { _, found := r.client.TenantName(second); return found })
+	if err := r.client.SetTenantRetention(t.Context(), second, 75*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	run := &modelRun{rig: r, keeper: k, rng: rand.New(rand.NewPCG(seed, 1)), tenants: []*modelTenant{
+		{id: r.tenant, oldest: at(-7 * 86400), series: map[string]map[int64]float64{}},
+		{id: second, oldest: at(-75 * 60), series: map[string]map[int64]float64{}},
+	}}
+	for range 120 {
+		run.step(t)
+		run.compare(t)
 	}
 }
 
@@ -126,7 +129,7 @@ func (r *modelRun) step(t *testing.T) {
 		}
 	default:
 		r.note("flushes")
-		for _, replica := range r.replicas.All() {
+		for _, replica := range r.allReplicas() {
 			if g := replica.Group(); g != nil {
 				// One that is swapped for its file just now is flushed no more.
 				_ = g.Flush(t.Context())

@@ -3,21 +3,15 @@ package router
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
-	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/metasvc"
-	"github.com/quorate/quorate/tsdbshard"
 )
-
-// errMapUnconfirmed is the warning of answers given while the map lease has run
-// out (PROTOCOL 9).
-var errMapUnconfirmed = errors.New("map_unconfirmed: the metadata service has not confirmed this node's map of the cluster lately; samples that lie where the map does not show would be missing")
 
 // shardPlan is where the samples of one shard of one bucket are to be read.
 type shardPlan struct {
@@ -28,34 +22,38 @@ type shardPlan struct {
 	oldest int64
 }
 
-// pinnedShard are the views of one shard.
+// pinnedShard is what is pinned of one shard.
 type pinnedShard struct {
-	base, overlay View // overlay is nil where there is none
+	base, overlay layer // overlay is nil where there is none
 	oldest        int64
 }
 
-// readersIn is readers for a query of no more than the closed range [mint, maxt].
-func (p *pinnedShard) readersIn(tenant quorate.TenantID, mint, maxt int64) []tsdbshard.TenantReader {
+// layers returns the layers of a shard, base first.
+func (p *pinnedShard) layers() []layer {
 	if p.overlay == nil {
-		return []tsdbshard.TenantReader{p.base.TenantIn(tenant, mint, maxt)}
+		return []layer{p.base}
 	}
-	return []tsdbshard.TenantReader{p.base.TenantIn(tenant, mint, maxt), p.overlay.TenantIn(tenant, mint, maxt)}
+	return []layer{p.base, p.overlay}
 }
 
-// readers returns what the layers of a shard show of a tenant, base first.
-func (p *pinnedShard) readers(tenant quorate.TenantID) []tsdbshard.TenantReader {
-	if p.overlay == nil {
-		return []tsdbshard.TenantReader{p.base.Tenant(tenant)}
-	}
-	return []tsdbshard.TenantReader{p.base.Tenant(tenant), p.overlay.Tenant(tenant)}
-}
-
-// pinned are the views of one query, in order of their buckets' start.
+// pinned is what one query has pinned, in order of the buckets' start.
 type pinned struct {
 	shards []pinnedShard
 	// warnings are what every answer of the query is to carry.
 	warnings annotations.Annotations
-	once     sync.Once
+	// remoteBytes is how much the query may still take in from other nodes.
+	remoteBytes atomic.Int64
+
+	mu      sync.Mutex // guards streams
+	streams []func()   // end the streams that views on other nodes live by
+	once    sync.Once
+}
+
+// addStream has a stream ended when the views are let go.
+func (p *pinned) addStream(end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.streams = append(p.streams, end)
 }
 
 // release lets the views go. It may be called more than once.
@@ -63,67 +61,39 @@ func (p *pinned) release() {
 	p.once.Do(func() {
 		for _, s := range p.shards {
 			if s.base != nil {
-				s.base.Close()
+				s.base.release()
 			}
 			if s.overlay != nil {
-				s.overlay.Close()
+				s.overlay.release()
 			}
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, end := range p.streams {
+			end()
 		}
 	})
 }
 
-// pin takes a confirmed view of every set that may hold the tenant's samples
-// of the range, all sets in parallel. While one cannot be read, all of it is
-// tried again under the map of that moment: the set may have been sealed,
-// replaced by its overlay, or dropped since.
-func (r *Router) pin(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (p *pinned, err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.queryTimeout)
+// reading is who reads, and how current it is to be.
+type reading struct {
+	tenant      quorate.TenantID
+	consistency quorate.Consistency
+}
+
+// pin takes a view of every set that may hold the tenant's samples of the range,
+// all sets in parallel. While one cannot be read, all of it is tried again under
+// the map of that moment: the set may have been sealed, replaced by its overlay,
+// or dropped since, or its leader is another.
+func (r *Router) pin(ctx context.Context, of reading, mint, maxt int64) (p *pinned, err error) {
+	opening, cancel := context.WithTimeout(ctx, r.queryTimeout)
 	defer cancel()
-	err = retry(ctx, func(ctx context.Context) error {
-		p, err = r.pinOnce(ctx, tenant, mint, maxt)
+	err = retry(opening, func(opening context.Context) error {
+		attempt := &pinning{router: r, life: ctx, of: of}
+		p, err = attempt.pin(opening, mint, maxt)
 		return err
 	})
 	if err != nil {
-		return nil, err
-	}
-	return p, nil
-}
-
-func (r *Router) pinOnce(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (*pinned, error) {
-	record, m, err := r.meta.TenantMap(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
-	plan := slices.DeleteFunc(r.shardsFor(&record, m, mint, maxt), func(s shardPlan) bool {
-		return max(mint, s.oldest) >= s.base.Bounds.Range.End
-	})
-	p := &pinned{shards: make([]pinnedShard, len(plan))}
-	if !r.meta.MapCurrent() {
-		p.warnings.Add(errMapUnconfirmed)
-	}
-	var wait sync.WaitGroup
-	errs := make([]error, 2*len(plan))
-	open := func(into *View, failed *error, set *metasvc.ReplicaSet) {
-		r.metrics.setsQueried.Inc()
-		wait.Go(func() {
-			view, err := r.view(ctx, m, set)
-			if err != nil {
-				*failed = fmt.Errorf("read shard %d of %v: %w", set.Shard, set.Bounds.Range, err)
-				return
-			}
-			*into = view
-		})
-	}
-	for i, s := range plan {
-		p.shards[i].oldest = s.oldest
-		open(&p.shards[i].base, &errs[2*i], s.base)
-		if s.overlay != nil {
-			open(&p.shards[i].overlay, &errs[2*i+1], s.overlay)
-		}
-	}
-	wait.Wait()
-	if err := strongest(errs); err != nil {
-		p.release()
 		return nil, err
 	}
 	return p, nil
@@ -144,29 +114,19 @@ func strongest(errs []error) error {
 	return errors.Join(errs...)
 }
 
-func (r *Router) view(ctx context.Context, m *metasvc.Map, set *metasvc.ReplicaSet) (View, error) {
-	replica, err := r.replicas.Get(set.ID)
-	if err != nil {
-		return nil, err
-	}
-	deletions := m.DeletionsOf(set.ID)
-	if replica.Sealed() == nil && set.State == metasvc.ReplicaSetSealed && (set.Base != 0 || len(deletions) > 0) {
-		// The metadata have the set as sealed since, and its file is about to
-		// take this replica's place. The replica shows neither what lay under
-		// an overlay, which the file has too, nor what was deleted since.
-		return nil, retriable(quorate.Errorf(quorate.Unavailable, "the sealed file of set %v is not open on this node yet", set.ID))
-	}
-	return replica.View(ctx, deletions)
-}
-
+// view pins a set: at its leader while it is open, wherever its file is when it
+// is sealed.
 // shardsFor lists the shards that may have a tenant's samples of [mint, maxt]:
 // those of every policy in the part of its placement history that the range
-// touches (PROTOCOL 11), by start of bucket. Buckets that are planned in this
-// node's map hold nothing yet: whatever was written to them was routed by this
-// very map, since this node is the only one. Those that are being dropped are
+// touches (PROTOCOL 11), by start of bucket. Buckets that are being dropped are
 // past retention.
-func (r *Router) shardsFor(record *metasvc.Tenant, m *metasvc.Map, mint, maxt int64) []shardPlan {
-	var shards []shardPlan
+//
+// A bucket that is planned in this node's map may be open in that of another,
+// which then has written to it (PROTOCOL 8): its sets are read as far as they
+// are there. Forming tells that some are not, as far as this map knows: see
+// settled. On a node alone planned buckets hold nothing: whatever is written is
+// routed by this very map.
+func (r *Router) shardsFor(record *metasvc.Tenant, m *metasvc.Map, mint, maxt int64) (shards []shardPlan, forming bool) {
 	history := record.PlacementsOverlapping(mint, maxt)
 	for i, h := range history {
 		from, to := max(mint, h.From), maxt
@@ -175,17 +135,50 @@ func (r *Router) shardsFor(record *metasvc.Tenant, m *metasvc.Map, mint, maxt in
 		}
 		oldest := r.oldest(record, m.Policy(h.Policy))
 		for _, b := range m.BucketsOverlapping(h.Policy, from, to) {
-			if b.State != metasvc.BucketOpen {
+			if b.State != metasvc.BucketOpen && (r.peers == nil || b.State != metasvc.BucketPlanned) {
 				continue
 			}
 			for shard := range b.Sets {
 				s := shardPlan{oldest: oldest}
 				s.base, s.overlay = b.Readable(shard)
+				if s.base.State == metasvc.ReplicaSetForming {
+					forming = true
+					continue
+				}
 				shards = append(shards, s)
 			}
 		}
 	}
-	return shards
+	return shards, forming
+}
+
+// settled is shardsFor by the newest map that will do: a set that is forming in
+// the metadata of this moment cannot have been written to, and counts as empty.
+// Without the metadata leader nobody knows that of this moment; once the map
+// lease has run out, answers say so, and the map is taken as it is (PROTOCOL 9).
+func (r *Router) settled(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (*metasvc.Map, []shardPlan, error) {
+	for confirmed := false; ; {
+		record, m, err := r.meta.TenantMap(ctx, tenant)
+		if err != nil {
+			return nil, nil, err
+		}
+		shards, forming := r.shardsFor(&record, m, mint, maxt)
+		if !forming || confirmed {
+			return m, shards, nil
+		}
+		if err := r.confirmMap(ctx); err != nil && r.meta.MapCurrent() {
+			return nil, nil, retriable(err)
+		}
+		confirmed = true
+	}
+}
+
+// confirmMap makes the map as new as everything committed before the call, if
+// the metadata leader answers soon.
+func (r *Router) confirmMap(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	return r.meta.ConfirmMap(ctx)
 }
 
 // oldest returns the time (ms) before which a tenant's samples are hidden: its

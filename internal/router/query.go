@@ -7,29 +7,19 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/tsdbshard"
 )
 
-// Querier returns a querier over a tenant's samples in the closed range [mint,
-// maxt] (ms). It pins one view of each ReplicaSet that the range needs, each
-// confirmed at its leader now, so that all its answers show one state and
-// every write acknowledged before the call; Close lets the views go. Where a
-// set cannot be read, the error names it and nothing is answered.
-//
-// Samples past the tenant's retention are not returned. Labels of series that
-// have only such samples may be, until their bucket is dropped or written anew.
-func (r *Router) Querier(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (storage.Querier, error) {
-	pinned, err := r.pin(ctx, tenant, mint, maxt)
+func (r *Router) querier(ctx context.Context, of reading, mint, maxt int64) (storage.Querier, error) {
+	pinned, err := r.pin(ctx, of, mint, maxt)
 	if err != nil {
 		return nil, err
 	}
 	queriers := make([]storage.Querier, 0, len(pinned.shards))
 	for i := range pinned.shards {
-		q, err := pinned.shards[i].querier(tenant, mint, maxt)
+		q, err := pinned.shards[i].querier(of.tenant, mint, maxt)
 		if err != nil {
 			err = errors.Join(err, closeAll(queriers))
 			pinned.release()
@@ -40,15 +30,14 @@ func (r *Router) Querier(ctx context.Context, tenant quorate.TenantID, mint, max
 	return &querier{Querier: storage.NewMergeQuerier(queriers, nil, storage.ChainedSeriesMerge), pinned: pinned}, nil
 }
 
-// ChunkQuerier is Querier for remote read's streamed chunks.
-func (r *Router) ChunkQuerier(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (storage.ChunkQuerier, error) {
-	pinned, err := r.pin(ctx, tenant, mint, maxt)
+func (r *Router) chunkQuerier(ctx context.Context, of reading, mint, maxt int64) (storage.ChunkQuerier, error) {
+	pinned, err := r.pin(ctx, of, mint, maxt)
 	if err != nil {
 		return nil, err
 	}
 	queriers := make([]storage.ChunkQuerier, 0, len(pinned.shards))
 	for i := range pinned.shards {
-		q, err := pinned.shards[i].chunkQuerier(tenant, mint, maxt)
+		q, err := pinned.shards[i].chunkQuerier(of.tenant, mint, maxt)
 		if err != nil {
 			err = errors.Join(err, closeAll(queriers))
 			pinned.release()
@@ -72,8 +61,8 @@ func closeAll[C interface{ Close() error }](opened []C) error {
 // querier opens a querier over the layers of a shard.
 func (p *pinnedShard) querier(tenant quorate.TenantID, mint, maxt int64) (storage.Querier, error) {
 	var opened []storage.Querier
-	for _, reader := range p.readersIn(tenant, mint, maxt) {
-		q, err := newMaskedQuerier(reader, mint, maxt, p.oldest)
+	for _, l := range p.layers() {
+		q, err := l.querier(tenant, mint, maxt, p.oldest)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(opened))
 		}
@@ -85,27 +74,17 @@ func (p *pinnedShard) querier(tenant quorate.TenantID, mint, maxt int64) (storag
 	return newLayeredQuerier(opened[ofBase], opened[ofOverlay]), nil
 }
 
-// chunkQuerier is querier for chunks. Those of samples that are not stored in
-// chunks of their own, of two layers or with some deleted, are encoded from
-// samples: the shards' own chunk queriers do nothing else, and so counter
-// resets are judged over the series as it is read.
+// chunkQuerier is querier for chunks. Those of two layers are encoded from
+// samples, and so counter resets are judged over the series as it is read.
 func (p *pinnedShard) chunkQuerier(tenant quorate.TenantID, mint, maxt int64) (storage.ChunkQuerier, error) {
+	if p.overlay == nil {
+		return p.base.chunkQuerier(tenant, mint, maxt, p.oldest)
+	}
 	q, err := p.querier(tenant, mint, maxt)
 	if err != nil {
 		return nil, err
 	}
-	single, ok := q.(*maskedQuerier)
-	if !ok || single.deleted != nil {
-		return encodedQuerier{q}, nil
-	}
-	if err := q.Close(); err != nil {
-		return nil, err
-	}
-	chunks, err := tsdb.NewBlockChunkQuerier(single.reader, max(mint, p.oldest), maxt)
-	if err != nil {
-		return nil, err
-	}
-	return &maskedChunkQuerier{ChunkQuerier: chunks, oldest: p.oldest}, nil
+	return encodedQuerier{q}, nil
 }
 
 // encodedQuerier gives the samples of a querier in chunks.
@@ -203,12 +182,12 @@ func (r *Router) recently() (mint, maxt int64) {
 	return now - twoDays, math.MaxInt64
 }
 
-// tenantReaders lists what the pinned views show of a tenant, by start of
-// bucket, the base of a shard before its overlay.
-func (p *pinned) tenantReaders(tenant quorate.TenantID) []tsdbshard.TenantReader {
-	var all []tsdbshard.TenantReader
+// layers lists what is pinned, by start of bucket, the base of a shard before
+// its overlay.
+func (p *pinned) layers() []layer {
+	var all []layer
 	for i := range p.shards {
-		all = append(all, p.shards[i].readers(tenant)...)
+		all = append(all, p.shards[i].layers()...)
 	}
 	return all
 }

@@ -62,6 +62,14 @@ func NewSealedReplica(set quorate.ReplicaSetID, sealed *tsdbshard.Sealed) *Repli
 // Set returns the ReplicaSet of the replica.
 func (r *Replica) Set() quorate.ReplicaSetID { return r.set }
 
+// id returns the number of an open replica, 0 of a sealed one.
+func (r *Replica) id() quorate.ReplicaID {
+	if r.group == nil {
+		return 0
+	}
+	return r.group.Replica()
+}
+
 // Shard returns an open replica's state machine, nil of a sealed one.
 func (r *Replica) Shard() *tsdbshard.Shard { return r.shard }
 
@@ -141,21 +149,46 @@ func (r *Replica) fence(ctx context.Context) error {
 // exact wherever it is read, under the deletions that the metadata keep for it
 // (PROTOCOL 19), which an open set has in its log. The caller closes the view.
 func (r *Replica) View(ctx context.Context, deletions []wire.NumberedDeletion) (View, error) {
+	view, _, err := r.pin(ctx, pinConfirmed, deletions)
+	return view, err
+}
+
+// pin takes a view of the replica. Its error is retriable where the replica may
+// soon be fit for it, or another one of the set is.
+func (r *Replica) pin(ctx context.Context, mode pinMode, deletions []wire.NumberedDeletion) (view View, behind lag, err error) {
 	if r.sealed != nil {
-		view, err := r.sealed.View(deletions)
+		sealed, err := r.sealed.View(deletions)
 		if err != nil {
-			return nil, r.replaced(err)
+			return nil, behind, r.replaced(err)
 		}
-		return view, nil
+		return sealed, behind, nil
 	}
-	if _, err := r.group.ConfirmRead(ctx); err != nil {
-		return nil, r.classify(err)
+	switch mode {
+	case pinFile:
+		return nil, behind, retriable(quorate.Errorf(quorate.Unavailable, "the sealed file of set %v is not open on this node yet", r.set))
+	case pinSealed:
+		if _, sealed := r.shard.Sealed(); !sealed {
+			return nil, behind, retriable(quorate.Errorf(quorate.Unavailable, "the replica of set %v on this node has not reached its seal yet", r.set))
+		}
+	case pinStale:
+		behind = r.lag()
+	case pinConfirmed:
+		if _, err := r.group.ConfirmRead(ctx); err != nil {
+			return nil, behind, r.classify(err)
+		}
 	}
-	view, err := r.shard.View()
+	open, err := r.shard.View()
 	if err != nil {
-		return nil, r.replaced(err)
+		return nil, behind, r.replaced(err)
 	}
-	return view, nil
+	return open, behind, nil
+}
+
+// lag tells how far the replica is behind its leader, as far as it knows.
+func (r *Replica) lag() lag {
+	s := r.group.Status()
+	newest := max(s.CommitIndex, s.LastIndex)
+	return lag{stale: true, known: s.Leader.Replica != 0, entries: newest - min(newest, s.AppliedIndex)}
 }
 
 // replaced marks the error of a replica that was closed since it was asked

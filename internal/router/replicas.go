@@ -1,10 +1,24 @@
 package router
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/quorate/quorate"
 )
+
+// errNoReplica is what errors are that tell of a set without an open replica on
+// this node.
+var errNoReplica = errors.New("no open replica on this node")
+
+// noReplica marks such an error.
+type noReplica struct{ error }
+
+// Unwrap returns the marked error.
+func (e noReplica) Unwrap() error { return e.error }
+
+// Is tells what it is marked as.
+func (noReplica) Is(target error) bool { return target == errNoReplica }
 
 // Replicas are the replicas of this node: open and sealed ones, and why others
 // are not there. The zero value is empty.
@@ -64,11 +78,11 @@ func (rs *Replicas) Get(set quorate.ReplicaSetID) (*Replica, error) {
 	b, ok := rs.broken[set]
 	switch {
 	case !ok:
-		return nil, retriable(quorate.Errorf(quorate.Unavailable, "set %v has no open replica on this node", set))
+		return nil, retriable(noReplica{quorate.Errorf(quorate.Unavailable, "set %v has no open replica on this node", set)})
 	case !b.forGood:
-		return nil, retriable(quorate.Errorf(quorate.Unavailable, "set %v is to be opened again on this node: %w", set, b.reason))
+		return nil, retriable(noReplica{quorate.Errorf(quorate.Unavailable, "set %v is to be opened again on this node: %w", set, b.reason)})
 	}
-	return nil, quorate.Errorf(quorate.Unavailable, "set %v is broken on this node: %w", set, b.reason)
+	return nil, noReplica{quorate.Errorf(quorate.Unavailable, "set %v is broken on this node: %w", set, b.reason)}
 }
 
 // All returns the replicas that are there now, sealed ones included, in no

@@ -15,6 +15,11 @@ import (
 type Config struct {
 	Meta     Meta
 	Replicas *Replicas
+	// Self is this node, and Peers its way to the others: sets of which this node
+	// has no replica, or one that does not lead, are written and read there. Nil
+	// Peers is a node alone.
+	Self  quorate.NodeID
+	Peers Peers
 	// Now is the wall clock that the future bound is judged by; nil means time.Now.
 	Now func() time.Time
 	// WriteTimeout bounds one write with all its retries. Zero means 25 s, a
@@ -23,6 +28,10 @@ type Config struct {
 	// QueryTimeout bounds how long a query waits for the sets it needs to have
 	// a leader. Zero means 10 s.
 	QueryTimeout time.Duration
+	// MaxRemoteBytes bounds the encoded samples and labels that one query takes
+	// in from other nodes, and holds until it ends; a query that needs more is
+	// refused with kind TooLarge. Zero means 512 MiB.
+	MaxRemoteBytes int64
 	// Compact has an open set of this node write its samples anew without
 	// those that were deleted, and returns when that is done, at once for a
 	// set that is not open any more: what CleanTombstones asks of sets that
@@ -42,6 +51,11 @@ type Config struct {
 type Router struct {
 	meta         Meta
 	replicas     *Replicas
+	self         quorate.NodeID
+	peers        Peers // nil for a node alone
+	peerNotes    acquaintances
+	served       *servedViews
+	remoteBytes  int64
 	now          func() time.Time
 	writeTimeout time.Duration
 	queryTimeout time.Duration
@@ -61,6 +75,7 @@ type Router struct {
 func New(c Config) *Router {
 	r := &Router{
 		meta: c.Meta, replicas: c.Replicas, now: c.Now,
+		self: c.Self, peers: c.Peers, remoteBytes: c.MaxRemoteBytes,
 		writeTimeout: c.WriteTimeout, queryTimeout: c.QueryTimeout, cacheSeries: c.RouteCacheSeries,
 		compact: c.Compact,
 		logger:  c.Logger,
@@ -76,6 +91,9 @@ func New(c Config) *Router {
 	if r.queryTimeout == 0 {
 		r.queryTimeout = 10 * time.Second
 	}
+	if r.remoteBytes == 0 {
+		r.remoteBytes = 512 << 20
+	}
 	if r.cacheSeries == 0 {
 		r.cacheSeries = 4 << 20
 	}
@@ -86,14 +104,17 @@ func New(c Config) *Router {
 		r.compact = func(context.Context, quorate.ReplicaSetID) error { return nil }
 	}
 	r.warmup = newWarmup(r)
+	r.served = newServedViews(r.metrics)
 	r.requests.New = func() any { return new(request) }
 	return r
 }
 
-// Close ends the router's background work. Requests have ended before, and the
-// replicas are closed after. It may be called again.
+// Close ends the router's background work and the views that other nodes have
+// here. Requests have ended before, and the replicas are closed after. It may be
+// called again.
 func (r *Router) Close() error {
 	r.warmup.close()
+	r.served.close()
 	return nil
 }
 

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -24,17 +25,20 @@ import (
 // upstreamCases is how many cases the suite of the pinned Prometheus has.
 const upstreamCases = 2243
 
-// The suite on what a query pins of one shard, for each way in which a shard
-// that was sealed may hold its samples.
-func TestSealedShardsPassTheUpstreamSuite(t *testing.T) {
+// The suite on what a query pins of one shard, for each way in which a shard may
+// hold its samples, on this node and on another.
+func TestShardsPassTheUpstreamSuite(t *testing.T) {
 	for name, way := range map[string]suiteWay{
 		"in a sealed file":                          {},
 		"in a sealed file and the overlay over it":  {late: true},
 		"in the file that an overlay was sealed to": {late: true, merged: true},
 		"in a sealed file some of which is deleted": {deleted: true},
+		"elsewhere, in an open shard":               {remote: true, open: true},
+		"elsewhere, in two layers":                  {remote: true, late: true},
+		"elsewhere, some of it deleted":             {remote: true, deleted: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &suiteStore{t: t, way: way, tenants: map[quorate.TenantID]*suiteTenant{}}
+			s := newSuiteStore(t, way)
 			var last quorate.TenantID
 			cases := suitestore.RunSuite(t, suitestore.Opener(suitestore.Config{Append: s.Append, Queryable: s, FreshTenant: func() quorate.TenantID {
 				s.mu.Lock()
@@ -54,6 +58,8 @@ type suiteWay struct {
 	late    bool // every second sample came when the others were sealed
 	merged  bool // and the overlay was sealed as well
 	deleted bool // the file has more series, and a deletion of them
+	open    bool // the shard is not sealed
+	remote  bool // all of it is on another node
 }
 
 // suiteStore keeps each tenant in a set of its own, built of all that was
@@ -62,15 +68,50 @@ type suiteStore struct {
 	t   *testing.T
 	way suiteWay
 
+	// front asks and home has the views, where the way is remote.
+	front, home *Router
+
 	mu      sync.Mutex
 	sets    quorate.ReplicaSetID // the last one's number
 	tenants map[quorate.TenantID]*suiteTenant
+}
+
+func newSuiteStore(t *testing.T, way suiteWay) *suiteStore {
+	t.Helper()
+	s := &suiteStore{t: t, way: way, tenants: map[quorate.TenantID]*suiteTenant{}}
+	n := newNetwork(t)
+	for i, r := range []**Router{&s.front, &s.home} {
+		node := quorate.NodeID{Name: fmt.Sprint("n", i+1), Incarnation: quorate.NewIncarnation()}
+		p := n.port(node)
+		*r = New(Config{Self: node, Peers: p})
+		(*r).Register(p)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(s.front.Close(), s.home.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// layer returns a view as a query has it.
+func (s *suiteStore) layer(p *pinned, view View) (layer, error) {
+	if !s.way.remote {
+		return localLayer{view}, nil
+	}
+	id, err := s.home.served.add(view, s.front.self)
+	if err != nil {
+		return nil, err
+	}
+	p.addStream(func() { s.home.served.end(id) })
+	return &remoteLayer{router: s.front, node: s.home.self, view: id, left: &p.remoteBytes}, nil
 }
 
 type suiteTenant struct {
 	requests []*wire.Batch
 	built    bool
 	base     *tsdbshard.Sealed
+	open     *tsdbshard.Shard // in place of base
 	overlay  *tsdbshard.Shard // nil without
 }
 
@@ -176,6 +217,10 @@ func (s *suiteStore) build(ctx context.Context, t *suiteTenant) error {
 			}
 		}
 	}
+	if s.way.open {
+		t.open, t.built = below.shard, true
+		return nil
+	}
 	t.overlay = nil
 	if t.base, err = below.seal(ctx, nil); err != nil {
 		return err
@@ -275,14 +320,28 @@ func (s *suiteStore) Querier(ctx context.Context, tenant quorate.TenantID, mint,
 		}
 	}
 	p := &pinned{shards: make([]pinnedShard, 1)}
+	p.remoteBytes.Store(1 << 30)
 	shard := &p.shards[0]
 	shard.oldest = -1 << 62
+	var base View
 	var err error
-	if shard.base, err = t.base.View(s.deletions(tenant)); err != nil {
+	if s.way.open {
+		base, err = t.open.View()
+	} else {
+		base, err = t.base.View(s.deletions(tenant))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if shard.base, err = s.layer(p, base); err != nil {
 		return nil, err
 	}
 	if t.overlay != nil {
-		if shard.overlay, err = t.overlay.View(); err != nil {
+		overlay, err := t.overlay.View()
+		if err != nil {
+			return nil, err
+		}
+		if shard.overlay, err = s.layer(p, overlay); err != nil {
 			return nil, err
 		}
 	}

@@ -20,7 +20,8 @@ func (r *Router) CleanTombstones(ctx context.Context, tenant quorate.TenantID) e
 	if err != nil {
 		return err
 	}
-	for _, shard := range r.shardsFor(&record, m, math.MinInt64, math.MaxInt64) {
+	shards, _ := r.shardsFor(&record, m, math.MinInt64, math.MaxInt64)
+	for _, shard := range shards {
 		if err := r.cleanShard(ctx, m, shard, tenant); err != nil {
 			return fmt.Errorf("clean tombstones of shard %d of %v: %w", shard.base.Shard, shard.base.Bounds.Range, err)
 		}
@@ -36,7 +37,7 @@ func (r *Router) cleanShard(ctx context.Context, m *metasvc.Map, shard shardPlan
 		if set == nil || set.State != metasvc.ReplicaSetOpen {
 			continue
 		}
-		if err := r.compact(ctx, set.ID); err != nil {
+		if err := r.compactSet(ctx, set); err != nil {
 			return err
 		}
 	}

@@ -174,13 +174,9 @@ func (w *warmup) send(b *warmBatch) {
 	})
 }
 
-// define proposes a batch of definitions to its set.
+// define has a batch of definitions applied by its set.
 func (r *Router) define(ctx context.Context, b *warmBatch) (*wire.BatchResult, error) {
-	replica, err := r.replicas.Get(b.set)
-	if err != nil {
-		return nil, err
-	}
-	result, err := replica.Write(ctx, b.batch.Append(nil))
+	result, err := r.write(ctx, b.set, b.batch.Append(nil))
 	if err != nil {
 		return nil, err
 	}
