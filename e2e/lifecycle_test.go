@@ -46,8 +46,8 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 		args []string
 		says string
 	}{
-		"a data directory in use": {[]string{"--data.dir=" + s.dir + "/data", "--http.listen=127.0.0.1:0", "--admin.listen=127.0.0.1:0"}, "in use by another process"},
-		"an address in use":       {[]string{"--http.listen=" + s.address, "--admin.listen=127.0.0.1:0"}, "address already in use"},
+		"a data directory in use": {[]string{"--data.dir=" + s.dir + "/data", "--http.listen=127.0.0.1:0", "--admin.listen=127.0.0.1:0", "--peer.listen=127.0.0.1:0"}, "in use by another process"},
+		"an address in use":       {[]string{"--http.listen=" + s.address, "--admin.listen=127.0.0.1:0", "--peer.listen=127.0.0.1:0"}, "address already in use"},
 		"a bad flag":              {[]string{"--log.level=loud"}, `--log.level: log.level: "loud" is none of`},
 		"a public address":        {[]string{"--http.listen=0.0.0.0:0"}, "allow_insecure"},
 	} {

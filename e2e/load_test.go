@@ -40,12 +40,17 @@ const (
 type writer struct {
 	number   int
 	tenant   string
-	url      string
-	start    int64 // time of tick 0, in ms
+	urls     []string // of the nodes it may write to
+	at       int      // which of them it writes to
+	start    int64    // time of tick 0, in ms
 	random   *rand.Rand
 	outcomes []outcome // by tick; the samples of a request share their fate
 	pending  int       // the tick to send again; -1 for none
 	resent   int       // requests sent again after an unknown outcome
+	// lastAck and slowest tell how long it took at most from one acknowledged
+	// request to the next.
+	lastAck time.Time
+	slowest time.Duration
 }
 
 func (w *writer) time(tick int) int64 { return w.start + int64(tick)*tickMillis }
@@ -57,9 +62,12 @@ func (w *writer) value(series, tick int) float64 {
 func (w *writer) seriesName(series int) string { return fmt.Sprintf("w%d-s%d", w.number, series) }
 
 // run sends ticks until the context ends, half of the time sending a request of
-// unknown outcome again, half of the time leaving it unknown for ever. It
-// returns an error for an answer that no healthy server gives.
+// unknown outcome again, half of the time leaving it unknown for ever. Where
+// there are several nodes, it turns to the next when one fails; a lone one that
+// is gone ends the run. It returns an error for an answer that no healthy server
+// gives.
 func (w *writer) run(ctx context.Context, client *http.Client, inFlight *atomic.Int64) error {
+	w.lastAck = time.Now()
 	for ctx.Err() == nil {
 		tick := w.pending
 		if tick < 0 {
@@ -75,12 +83,19 @@ func (w *writer) run(ctx context.Context, client *http.Client, inFlight *atomic.
 		case err == nil && status/100 == 2:
 			w.outcomes[tick] = acked
 			w.pending = -1
+			w.slowest = max(w.slowest, time.Since(w.lastAck))
+			w.lastAck = time.Now()
 		case err == nil && status != http.StatusServiceUnavailable:
 			return fmt.Errorf("writer %d, tick %d: %d %s", w.number, tick, status, text)
 		default:
 			w.pending = tick
 			if w.random.IntN(2) == 0 {
 				w.pending = -1
+			}
+			w.at = (w.at + 1) % len(w.urls)
+			if len(w.urls) > 1 {
+				pause(ctx, 10*time.Millisecond)
+				continue
 			}
 			if err != nil {
 				// The server is gone; the round ends as soon as the test notices.
@@ -108,7 +123,7 @@ func (w *writer) send(ctx context.Context, client *http.Client, tick int) (statu
 	if err != nil {
 		return 0, nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(snappy.Encode(nil, body)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.urls[w.at], bytes.NewReader(snappy.Encode(nil, body)))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -133,14 +148,39 @@ type load struct {
 
 // newLoad makes writers that share out the tenants.
 func newLoad(url string, writers int, start time.Time, tenants ...string) *load {
+	return newLoadOn([]string{url}, writers, start, tenants...)
+}
+
+// newLoadOn makes writers that share out the nodes as well, to begin with.
+func newLoadOn(urls []string, writers int, start time.Time, tenants ...string) *load {
 	l := &load{}
 	for i := range writers {
 		l.writers = append(l.writers, &writer{
-			number: i, tenant: tenants[i%len(tenants)], url: url, start: start.UnixMilli(),
+			number: i, tenant: tenants[i%len(tenants)], urls: urls, at: i % len(urls), start: start.UnixMilli(),
 			random: rand.New(rand.NewPCG(uint64(i), 7)), pending: -1,
 		})
 	}
 	return l
+}
+
+// pause waits, unless the context ends before.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// slowest is the longest time that any writer was without an acknowledgement
+// since the last call.
+func (l *load) slowest() (longest time.Duration) {
+	for _, w := range l.writers {
+		longest = max(longest, w.slowest)
+		w.slowest = 0
+	}
+	return longest
 }
 
 // during runs the writers while do runs, and until each has noticed that do is

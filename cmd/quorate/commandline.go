@@ -51,6 +51,7 @@ type commandLine struct {
 	Import      importCommand  `cmd:"" help:"Write the samples of Prometheus TSDB blocks to a running server."`
 	Export      exportCommand  `cmd:"" help:"Write the samples of a running server as Prometheus TSDB blocks."`
 	Verify      verifyCommand  `cmd:"" help:"Check a data directory while no server uses it."`
+	Ctl         ctlCommand     `cmd:"" help:"Look at a running cluster and change it."`
 	ShowVersion versionCommand `cmd:"" name:"version" help:"Print the version and exit."`
 }
 
@@ -71,33 +72,37 @@ type command interface {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, exit func(code int)) error {
 	var line commandLine
 	printed := false // kong has answered --help or --version
-	parser, err := kong.New(&line,
-		kong.Name("quorate"),
-		kong.Description(about),
-		kong.Vars{"version": "quorate " + version()},
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { printed = true }),
-		kong.ConfigureHelp(kong.HelpOptions{NoAppDescFormat: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
-		kong.Help(printHelp),
-	)
-	if err != nil {
-		return err
-	}
-	chosen, err := parser.Parse(args)
+	chosen, err := parse(&line, args, kong.Writers(stdout, stderr), kong.Exit(func(int) { printed = true }))
 	if printed {
 		return nil
 	}
 	if err != nil {
-		return usageError{fmt.Errorf("%w (quorate --help lists commands and flags)", err)}
+		return err
 	}
-	commands := map[string]command{
-		"import": &line.Import, "export": &line.Export, "verify": &line.Verify, "version": &line.ShowVersion,
-	}
-	c, ok := commands[chosen.Selected().Name]
+	c, ok := chosen.Selected().Target.Addr().Interface().(command)
 	if !ok {
-		c = &line.Serve
+		return fmt.Errorf("command %q does nothing", chosen.Selected().Name)
 	}
 	return c.run(ctx, process{stdout: stdout, stderr: stderr, exit: exit})
+}
+
+// parse parses the arguments. The error is about them.
+func parse(line *commandLine, args []string, options ...kong.Option) (*kong.Context, error) {
+	parser, err := kong.New(line, append([]kong.Option{
+		kong.Name("quorate"),
+		kong.Description(about),
+		kong.Vars{"version": "quorate " + version()},
+		kong.ConfigureHelp(kong.HelpOptions{NoAppDescFormat: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
+		kong.Help(printHelp),
+	}, options...)...)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := parser.Parse(args)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%w (quorate --help lists commands and flags)", err)}
+	}
+	return chosen, nil
 }
 
 // printHelp prints the help of a command or, without one, the list of commands
@@ -124,6 +129,13 @@ type serveCommand struct {
 	DataDir    *string `name:"data.dir" placeholder:"DIR" help:"Where everything is kept (default ./data)."`
 	HTTPListen *string `name:"http.listen" placeholder:"HOST:PORT" help:"Serve writes, queries, health and metrics here (default 127.0.0.1:9240)."`
 	Admin      *string `name:"admin.listen" placeholder:"HOST:PORT" help:"Serve profiles and administration here, on loopback (default 127.0.0.1:9242)."`
+	NodeName   *string `name:"node.name" placeholder:"NAME" help:"The node's name in its cluster (default node-1)."`
+	PeerListen *string `name:"peer.listen" placeholder:"HOST:PORT" help:"Talk to other nodes here (default 127.0.0.1:9241)."`
+	Join       *string `name:"cluster.join" placeholder:"HOST:PORT,…" help:"Ports (peer.listen) of nodes whose cluster to join."`
+	Expect     *string `name:"cluster.expect" placeholder:"N" help:"Found a cluster when N nodes with the same --cluster.join see each other."`
+	Zone       *string `name:"cluster.zone" placeholder:"NAME" help:"The failure domain of the node."`
+	Replicas   *string `name:"buckets.replicas" placeholder:"N" help:"How many nodes hold each set of new buckets (default 1)."`
+	Local      int     `name:"cluster.local" placeholder:"N" help:"Try a cluster out: N nodes (2 to 9) on this machine, each a process of its own, with HTTP on port 9240, 9250, 9260 and so on, and three replicas."`
 	LogLevel   *string `name:"log.level" placeholder:"LEVEL" help:"Least severe messages logged: debug, info, warn or error (default info)."`
 	LogFormat  *string `name:"log.format" placeholder:"FORMAT" help:"Log as text or json (default text)."`
 }
@@ -143,6 +155,12 @@ func (c *serveCommand) overrides() []config.Override {
 		{"--data.dir", "data_dir", c.DataDir},
 		{"--http.listen", "http.listen", c.HTTPListen},
 		{"--admin.listen", "admin.listen", c.Admin},
+		{"--node.name", "node_name", c.NodeName},
+		{"--peer.listen", "peer.listen", c.PeerListen},
+		{"--cluster.join", "cluster.join", c.Join},
+		{"--cluster.expect", "cluster.expect", c.Expect},
+		{"--cluster.zone", "cluster.zone", c.Zone},
+		{"--buckets.replicas", "buckets.replicas", c.Replicas},
 		{"--log.level", "log.level", c.LogLevel},
 		{"--log.format", "log.format", c.LogFormat},
 	} {
@@ -157,6 +175,9 @@ func (c *serveCommand) run(ctx context.Context, p process) error {
 	cfg, err := config.Load(c.ConfigFile, c.overrides()...)
 	if err != nil {
 		return err
+	}
+	if c.Local != 0 {
+		return c.runLocal(ctx, cfg, p)
 	}
 	return serve(ctx, cfg, p.stderr, p.exit)
 }

@@ -27,6 +27,7 @@ func TestHelpNamesEveryFlagWithItsDefault(t *testing.T) {
 		"--data.dir=DIR Where everything is kept (default " + c.DataDir + ")",
 		"--http.listen=HOST:PORT", "(default " + c.HTTP.Listen + ")",
 		"--admin.listen=HOST:PORT", "(default " + c.Admin.Listen + ")",
+		"--peer.listen=HOST:PORT", "(default " + c.Peer.Listen + ")", "--cluster.join=", "--cluster.expect=N", "--cluster.local=N",
 		"--log.level=LEVEL", "(default " + c.Log.Level + ")",
 		"--log.format=FORMAT", "(default " + c.Log.Format + ")",
 	} {
@@ -54,6 +55,7 @@ func TestHelpOfACommandSaysWhatItTakes(t *testing.T) {
 		"import": {"<PATH> ...", "--url=URL", "--tenant=NAME", "--tenant-header=HEADER", "--match=SELECTOR", "--from=TIME", "--to=TIME", "--batch-samples=N", "--concurrency=N", "--state=FILE", "--dry-run", "--continue-on-error", "--give-up-after=DURATION", "snapshot"},
 		"export": {"--url=URL", "--from=TIME", "--to=TIME", "--match=SELECTOR", "--block-span=DURATION", "--output=DIR", "promtool"},
 		"verify": {"<DIR>", "--json", "--verbose", "exit code"},
+		"ctl":    {"nodes", "buckets", "sets", "controllers"},
 	} {
 		var stdout, stderr bytes.Buffer
 		if err := run(t.Context(), []string{command, "--help"}, &stdout, &stderr, exitInTest); err != nil {
@@ -152,7 +154,8 @@ func TestEveryFlagOverridesItsSetting(t *testing.T) {
 	value := func(s string) *string { return &s }
 	line := serveCommand{
 		DataDir: value("d"), HTTPListen: value("127.0.0.1:1"), Admin: value("127.0.0.1:2"),
-		LogLevel: value("warn"), LogFormat: value("json"),
+		NodeName: value("n"), PeerListen: value("127.0.0.1:3"), Join: value("127.0.0.1:4"), Expect: value("1"),
+		Zone: value("z"), Replicas: value("3"), LogLevel: value("warn"), LogFormat: value("json"),
 	}
 	got, err := config.Load("", line.overrides()...)
 	if err != nil {
@@ -160,6 +163,8 @@ func TestEveryFlagOverridesItsSetting(t *testing.T) {
 	}
 	want := config.Default()
 	want.DataDir, want.HTTP.Listen, want.Admin.Listen = "d", "127.0.0.1:1", "127.0.0.1:2"
+	want.NodeName, want.Peer.Listen, want.Buckets.Replicas = "n", "127.0.0.1:3", 3
+	want.Cluster.Join, want.Cluster.Expect, want.Cluster.Zone = "127.0.0.1:4", 1, "z"
 	want.Log = config.Log{Level: "warn", Format: "json"}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)

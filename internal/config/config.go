@@ -9,6 +9,8 @@ type Config struct {
 	DataDir      string
 	HTTP         HTTP
 	Admin        Admin
+	Peer         Peer
+	Cluster      Cluster
 	MultiTenancy MultiTenancy
 	Write        Write
 	Query        Query
@@ -34,6 +36,33 @@ type HTTP struct {
 // loopback.
 type Admin struct {
 	Listen string
+}
+
+// Peer is the port between the nodes of a cluster.
+type Peer struct {
+	Listen string
+	// Advertise is the address that other nodes are told; empty means the
+	// address that the port is bound to.
+	Advertise     string
+	AllowInsecure bool
+	// CertFile, KeyFile and CAFile are PEM files; all or none of them are set.
+	CertFile string
+	KeyFile  string
+	CAFile   string
+}
+
+// Cluster says how the node finds its cluster and what it is there.
+type Cluster struct {
+	// Join are addresses of other nodes' ports, separated by commas; empty
+	// founds a cluster of one's own at the first start.
+	Join string
+	// Expect is how many nodes must have found each other before the first of
+	// them founds a cluster; 0 leaves it to others to have done that.
+	Expect int
+	Zone   string
+	// Roles are some of meta, data and gateway, separated by commas.
+	Roles        string
+	ReplaceAfter time.Duration
 }
 
 // MultiTenancy says whether, and by which header, requests name their tenant.
@@ -65,6 +94,7 @@ type Query struct {
 type Buckets struct {
 	Span        time.Duration
 	Shards      int
+	Replicas    int
 	LateWindow  time.Duration
 	Retention   time.Duration
 	FutureBound time.Duration
@@ -107,6 +137,8 @@ func Default() Config {
 		DataDir:      "./data",
 		HTTP:         HTTP{Listen: "127.0.0.1:9240"},
 		Admin:        Admin{Listen: "127.0.0.1:9242"},
+		Peer:         Peer{Listen: "127.0.0.1:9241"},
+		Cluster:      Cluster{Roles: "meta,data,gateway", ReplaceAfter: 10 * time.Minute},
 		MultiTenancy: MultiTenancy{Header: "X-Scope-OrgID"},
 		Write: Write{
 			MaxWireBytes:       32 * MiB,
@@ -125,6 +157,7 @@ func Default() Config {
 		Buckets: Buckets{
 			Span:        day,
 			Shards:      2,
+			Replicas:    1,
 			LateWindow:  2 * time.Hour,
 			Retention:   30 * day,
 			FutureBound: 10 * time.Minute,

@@ -169,6 +169,7 @@ func (l *loader) checkTogether() {
 		l.failTogether("admin.listen", "http.listen", fmt.Errorf("%q is http.listen, too", c.Admin.Listen))
 	}
 	l.checkExposure()
+	l.checkCluster()
 }
 
 // checkExposure refuses to serve strangers without having been asked to.

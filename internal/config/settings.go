@@ -41,6 +41,7 @@ func settings(c *Config) []setting {
 			textValue{&c.DataDir, "path", "not empty", checkNotEmpty}},
 	}
 	all = append(all, listenerSettings(c)...)
+	all = append(all, clusterSettings(c)...)
 	all = append(all, writeSettings(&c.Write)...)
 	all = append(all, querySettings(&c.Query)...)
 	all = append(all, bucketSettings(&c.Buckets)...)
@@ -111,6 +112,8 @@ func bucketSettings(b *Buckets) []setting {
 			durationValue{&b.Span, minute, year}},
 		{"buckets.shards", "Into how many ReplicaSets the series of a new bucket are spread. Existing buckets keep theirs.",
 			countValue{&b.Shards, 1, 1024}},
+		{"buckets.replicas", "How many nodes hold each ReplicaSet of a new bucket; a write is acknowledged when a majority of them has it on disk. A cluster of fewer data nodes takes no writes. An odd number: an even one survives no more failures than the odd one below it.",
+			countValue{&b.Replicas, 1, 9}},
 		{"buckets.late_window", "How long after its end a bucket waits for samples that come late before it is sealed: compacted for good and checked. At most `buckets.span`. Later ones are taken as well, at a higher cost, and sealed in their turn when none has come for as long.",
 			durationValue{&b.LateWindow, time.Second, year}},
 		{"buckets.retention", "How old samples may get. Older ones are refused (400), and a bucket is dropped when all of it is older. At least `buckets.span`. What was dropped is not taken again when this grows.",

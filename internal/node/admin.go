@@ -29,12 +29,17 @@ type adminAPI struct {
 
 // register adds the endpoints to a listener's.
 func (a *adminAPI) register(mux *http.ServeMux) {
-	for pattern, serve := range map[string]func(*http.Request) (any, error){
+	a.serve(mux, map[string]func(*http.Request) (any, error){
 		"POST /api/v1/admin/flush":             a.flush,
 		"POST /api/v1/admin/seal":              a.seal,
 		"POST /api/v1/admin/tenants/retention": a.setRetention,
 		"GET /api/v1/admin/sets":               a.sets,
-	} {
+	})
+}
+
+// serve adds endpoints to a listener's.
+func (a *adminAPI) serve(mux *http.ServeMux, endpoints map[string]func(*http.Request) (any, error)) {
+	for pattern, serve := range endpoints {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			data, err := serve(r)
 			a.respond(w, r, data, err)

@@ -108,7 +108,7 @@ func TestASetThatCannotApplyItsLogAnswersWithTheReasonAndTheOthersGoOn(t *testin
 
 func TestANodeWhoseMetadataReplicaStoppedFailsAsAWhole(t *testing.T) {
 	n := startNode(t, settingsIn(t.TempDir()))
-	if _, err := n.meta.group.Propose(t.Context(), wire.KindWrite, []byte("not for metadata")); err == nil {
+	if _, err := n.meta.replica.group.Propose(t.Context(), wire.KindWrite, []byte("not for metadata")); err == nil {
 		t.Fatal("the metadata took a write")
 	}
 	testwait.For(t, "the node to fail", func() bool {

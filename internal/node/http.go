@@ -116,11 +116,12 @@ func (n *Node) publicHandler(registry *prometheus.Registry, write http.Handler, 
 	}
 	registerQueries(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry, EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /{$}", n.serveFrontPage)
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "Quorate is healthy.")
 	})
 	if n.settings.HTTP.EnableAdminAPI {
-		n.adminAPI().register(mux)
+		n.registerAdminAPI(mux)
 	}
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if err := n.ready(); err != nil {
@@ -132,8 +133,27 @@ func (n *Node) publicHandler(registry *prometheus.Registry, write http.Handler, 
 	return mux
 }
 
-func (n *Node) adminAPI() *adminAPI {
-	return &adminAPI{lifecycle: n.replicas, client: n.meta.client, now: n.options.Now, logger: n.logger}
+// frontPage is for whoever opens the address in a browser.
+const frontPage = `Quorate %s
+
+/api/v1/write    remote write 1.0 and 2.0
+/api/v1/read     remote read
+/api/v1/query    PromQL, and the rest of Prometheus' HTTP API beside it
+/metrics         metrics of this server
+/-/ready         whether it takes writes; /-/healthy, whether it runs
+
+A Grafana data source of type Prometheus takes this address as its URL.
+`
+
+func (n *Node) serveFrontPage(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, frontPage, n.options.Version)
+}
+
+func (n *Node) registerAdminAPI(mux *http.ServeMux) {
+	admin := &adminAPI{lifecycle: n.replicas, client: n.meta.client, now: n.options.Now, logger: n.logger}
+	admin.register(mux)
+	(&clusterAdmin{adminAPI: admin, node: n}).register(mux)
 }
 
 // adminHandler serves the admin endpoints and profiles. It has a listener of its
@@ -141,7 +161,7 @@ func (n *Node) adminAPI() *adminAPI {
 // change what tenants see, profiles cost CPU and show memory.
 func (n *Node) adminHandler() http.Handler {
 	mux := http.NewServeMux()
-	n.adminAPI().register(mux)
+	n.registerAdminAPI(mux)
 	deletions := n.queries.AdminHandler()
 	for _, prefix := range []string{promql.Prefix, promql.MimirPrefix} {
 		mux.Handle(prefix+"/admin/tsdb/", deletions)

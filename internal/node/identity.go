@@ -11,35 +11,42 @@ import (
 	"github.com/quorate/quorate/internal/durable"
 )
 
-// identity is who this data directory belongs to: minted once, at the first
-// start on an empty directory, and never changed (PROTOCOL 1).
+// identity is who this data directory belongs to. The node is minted once, at
+// the first start on an empty directory, and never changed (PROTOCOL 1); the
+// cluster is entered when the node has founded or found one, and never changed
+// either.
 type identity struct {
-	Cluster quorate.ClusterID
+	Cluster quorate.ClusterID // zero: the node belongs to none yet
 	Node    quorate.NodeID
+	// MetaReplica is this directory's replica of the metadata group, 0 when it
+	// has none. Whoever founds the cluster has the first, and gives birth to it.
+	MetaReplica quorate.ReplicaID
 }
 
 // identityFile is the JSON form of the identity file, docs/format/identity.md.
 type identityFile struct {
 	Version     int    `json:"version"`
-	ClusterID   string `json:"cluster_id"`
+	ClusterID   string `json:"cluster_id,omitempty"`
+	MetaReplica uint64 `json:"meta_replica,omitempty"`
 	Name        string `json:"name"`
 	Incarnation string `json:"incarnation"`
 }
 
 const (
 	identityName    = "identity"
-	identityVersion = 1
+	identityVersion = 2
 )
 
 // openIdentity reads the identity of a data directory. An empty or missing
-// directory is given a new identity under the name; a directory that holds
-// anything but no identity, or another node's, is refused, since whoever wrote
-// it may have voted under an identity this node does not know (PROTOCOL 16).
+// directory is given a new one under the name, without a cluster; a directory
+// that holds anything but no identity, or another node's, is refused, since
+// whoever wrote it may have voted under an identity this node does not know
+// (PROTOCOL 16).
 func openIdentity(dir, name string) (identity, error) {
 	path := filepath.Join(dir, identityName)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return mintIdentity(dir, path, name)
+		return mintIdentity(dir, name)
 	}
 	if err != nil {
 		return identity{}, err
@@ -54,7 +61,7 @@ func openIdentity(dir, name string) (identity, error) {
 	return id, nil
 }
 
-func mintIdentity(dir, path, name string) (identity, error) {
+func mintIdentity(dir, name string) (identity, error) {
 	if err := durable.RemoveTemporary(dir); err != nil {
 		return identity{}, err
 	}
@@ -67,20 +74,53 @@ func mintIdentity(dir, path, name string) (identity, error) {
 			return identity{}, fmt.Errorf("data directory %s has no identity file but holds %q: it is not empty, and not this node's", dir, e.Name())
 		}
 	}
-	id := identity{
-		Cluster: quorate.NewClusterID(),
-		Node:    quorate.NodeID{Name: name, Incarnation: quorate.NewIncarnation()},
+	id := identity{Node: quorate.NodeID{Name: name, Incarnation: quorate.NewIncarnation()}}
+	return id, id.save(dir)
+}
+
+// enter makes a node that belongs to no cluster yet a member of one, for ever;
+// of one that it founds, with the first replica of the metadata group.
+func (id *identity) enter(dir string, cluster quorate.ClusterID, founder bool) error {
+	entered := *id
+	entered.Cluster = cluster
+	if founder {
+		entered.MetaReplica = firstMetaReplica
 	}
-	data, err := json.MarshalIndent(identityFile{
+	return id.become(dir, entered)
+}
+
+// holdMeta notes which replica of the metadata group the directory has, before
+// there is anything of it.
+func (id *identity) holdMeta(dir string, replica quorate.ReplicaID) error {
+	holding := *id
+	holding.MetaReplica = replica
+	return id.become(dir, holding)
+}
+
+func (id *identity) become(dir string, next identity) error {
+	if err := next.save(dir); err != nil {
+		return err
+	}
+	// Field by field: others read the node's own name meanwhile.
+	id.Cluster, id.MetaReplica = next.Cluster, next.MetaReplica
+	return nil
+}
+
+func (id *identity) save(dir string) error {
+	f := identityFile{
 		Version:     identityVersion,
-		ClusterID:   id.Cluster.String(),
-		Name:        name,
+		MetaReplica: uint64(id.MetaReplica),
+		Name:        id.Node.Name,
 		Incarnation: id.Node.Incarnation.String(),
-	}, "", "  ")
-	if err != nil {
-		return identity{}, err
 	}
-	return id, durable.WriteFile(path, append(data, '\n'))
+	if !id.Cluster.IsZero() {
+		f.ClusterID = id.Cluster.String()
+	}
+	data, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, identityName), append(data, '\n'))
 }
 
 func decodeIdentity(data []byte) (identity, error) {
@@ -91,16 +131,23 @@ func decodeIdentity(data []byte) (identity, error) {
 	if f.Version != identityVersion {
 		return identity{}, fmt.Errorf("version %d is not known to this binary (it knows %d)", f.Version, identityVersion)
 	}
-	cluster, err := quorate.ParseClusterID(f.ClusterID)
-	if err != nil {
-		return identity{}, err
+	id := identity{MetaReplica: quorate.ReplicaID(f.MetaReplica)}
+	var err error
+	if f.ClusterID != "" {
+		if id.Cluster, err = quorate.ParseClusterID(f.ClusterID); err != nil {
+			return identity{}, err
+		}
+	}
+	if id.MetaReplica != 0 && id.Cluster.IsZero() {
+		return identity{}, errors.New("it has metadata of a cluster that has no id")
+	}
+	if f.Name == "" {
+		return identity{}, errors.New("the node's name is empty")
 	}
 	incarnation, err := quorate.ParseIncarnation(f.Incarnation)
 	if err != nil {
 		return identity{}, err
 	}
-	if f.Name == "" {
-		return identity{}, errors.New("the node's name is empty")
-	}
-	return identity{Cluster: cluster, Node: quorate.NodeID{Name: f.Name, Incarnation: incarnation}}, nil
+	id.Node = quorate.NodeID{Name: f.Name, Incarnation: incarnation}
+	return id, nil
 }

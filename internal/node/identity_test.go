@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/quorate/quorate"
 )
 
 func TestIdentityIsMintedOnceAndKept(t *testing.T) {
@@ -13,12 +15,19 @@ func TestIdentityIsMintedOnceAndKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if first.Cluster.IsZero() || first.Node.Name != "node-1" {
+	if !first.Cluster.IsZero() || first.MetaReplica != 0 || first.Node.Name != "node-1" {
 		t.Fatalf("minted %+v", first)
 	}
 	again, err := openIdentity(dir, "node-1")
 	if err != nil || again != first {
 		t.Fatalf("second start read %+v, %v; want %+v", again, err, first)
+	}
+	if err := first.enter(dir, quorate.NewClusterID(), true); err != nil {
+		t.Fatal(err)
+	}
+	again, err = openIdentity(dir, "node-1")
+	if err != nil || again != first || again.Cluster.IsZero() || again.MetaReplica != firstMetaReplica {
+		t.Fatalf("after it entered a cluster it read %+v, %v; want %+v", again, err, first)
 	}
 }
 
@@ -50,9 +59,10 @@ func TestIdentityRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "node-1", `holds "raft"`},
-		"not JSON":         {overwrite("garbage"), "node-1", "identity file"},
-		"unknown version":  {overwrite(`{"version": 2}`), "node-1", "version 2"},
-		"short cluster id": {overwrite(`{"version": 1, "cluster_id": "abc"}`), "node-1", "cluster id"},
+		"not JSON":            {overwrite("garbage"), "node-1", "identity file"},
+		"unknown version":     {overwrite(`{"version": 1}`), "node-1", "version 1"},
+		"short cluster id":    {overwrite(`{"version": 2, "cluster_id": "abc"}`), "node-1", "cluster id"},
+		"metadata of nothing": {overwrite(`{"version": 2, "meta_replica": 1, "name": "node-1"}`), "node-1", "has no id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

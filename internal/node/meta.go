@@ -6,75 +6,139 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/lifecycle"
-	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/internal/metalink"
 	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/raftset"
 )
 
-// metaReplica is the first node's replica of the metadata group: its genesis
-// comes before there is a log that could mint a number.
-const metaReplica quorate.ReplicaID = 1
+const (
+	// firstMetaReplica is the founder's replica of the metadata group: its
+	// genesis comes before there is a log that could mint a number.
+	firstMetaReplica quorate.ReplicaID = 1
+	// beatEvery is how often the metadata leader hears of a node.
+	beatEvery = time.Second
+	// joinMetaAgain is the pause before a node tries again to make its replica of
+	// the metadata group.
+	joinMetaAgain = time.Second
+)
 
-// metaService is this node's part of the metadata service: the replica of its
-// group, the client that everyone here reads through, and the controller that
-// acts while the replica leads.
+// metaService is this node's part of the metadata service: the way to the
+// metadata group, the client that everyone here reads through, and, where the
+// node has a replica of the group, that.
 type metaService struct {
+	link   *metalink.Link
+	client *metasvc.Client
+	beats  *metasvc.Heartbeats
+	// machine is what the client reads: the replica's, or one that follows
+	// another's.
+	machine *metasvc.StateMachine
+	replica *metaReplica // nil where there is none; belongs to run, and to close after it
+}
+
+// metaReplica is a replica of the metadata group with the controller that acts
+// while it leads.
+type metaReplica struct {
 	group      *raftset.Group
-	client     *metasvc.Client
 	controller *metasvc.Controller
 }
 
-func (n *Node) openMeta(ctx context.Context) (*metaService, error) {
-	if err := n.formMeta(ctx); err != nil {
+// openMeta opens the metadata service, with the replica that the node has.
+// Known are metadata nodes that were met on the way into the cluster.
+func (n *Node) openMeta(ctx context.Context, known []metalink.MetaNode) (*metaService, error) {
+	s := &metaService{
+		machine: metasvc.NewStateMachine(metasvc.StateMachineConfig{}),
+		beats:   &metasvc.Heartbeats{Now: n.options.Now},
+	}
+	var group *raftset.Group
+	if replica := n.identity.MetaReplica; replica != 0 {
+		err := n.formMeta(ctx)
+		if err == nil {
+			group, err = n.host.Open(ctx, quorate.MetaReplicaSet, replica, s.machine)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := n.linkMeta(ctx, s, group, known); err != nil {
+		if group != nil {
+			err = errors.Join(err, group.Close())
+		}
 		return nil, err
 	}
-	machine := metasvc.NewStateMachine(metasvc.StateMachineConfig{})
-	group, err := n.host.Open(ctx, quorate.MetaReplicaSet, metaReplica, machine)
+	return s, nil
+}
+
+// linkMeta makes the link and the client, and the controller of the replica's
+// group, if there is one.
+func (n *Node) linkMeta(ctx context.Context, s *metaService, group *raftset.Group, known []metalink.MetaNode) (err error) {
+	var client atomic.Pointer[metasvc.Client] // the link and the client know each other
+	s.link, err = metalink.Open(metalink.Config{
+		Self: n.identity.Node, Port: n.port, Greeter: n.greeter, Machine: s.machine,
+		Map: func() *metasvc.Map {
+			if c := client.Load(); c != nil {
+				return c.Map()
+			}
+			return nil
+		},
+		Meta: known, Addresses: n.joinAddresses(), Beats: s.beats,
+		Logger: n.logger, Registerer: n.options.Registry,
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s := &metaService{group: group}
-	leader := metaLeader{group: group}
+	if group != nil {
+		controller, err := n.newController(s, group, s.machine)
+		if err != nil {
+			return err
+		}
+		s.replica = &metaReplica{group: group, controller: controller}
+		s.link.Attach(group, s.machine)
+	}
 	s.client, err = metasvc.OpenClient(ctx, metasvc.ClientConfig{
-		StateMachine: machine,
-		Leader:       leader,
+		StateMachine: s.machine,
+		Leader:       s.link,
 		Dir:          filepath.Join(n.settings.DataDir, metaDirName),
 		Cluster:      n.identity.Cluster,
 		Now:          n.options.Now,
 		Logger:       n.logger,
 		Registerer:   n.options.Registry,
 	})
-	if err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	s.controller, err = metasvc.NewController(metasvc.ControllerConfig{
-		StateMachine:  machine,
-		Leader:        leader,
-		Leadership:    group.Leadership,
-		Cluster:       n.identity.Cluster,
-		Node:          metasvc.NodeSpec{ID: n.identity.Node, Roles: metasvc.AllRoles},
-		MetaReplica:   metaReplica,
-		DefaultPolicy: n.defaultPolicy(),
-		// The controller runs when the replicas are there.
-		Progress:   func() map[quorate.ReplicaSetID]uint64 { return n.replicas.Progress() },
-		Now:        n.options.Now,
-		Logger:     n.logger,
-		Registerer: n.options.Registry,
-	})
-	if err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
+	client.Store(s.client)
+	return err
 }
 
-// formMeta gives birth to the metadata group at a node's first start. A
+func (n *Node) newController(s *metaService, group *raftset.Group, machine *metasvc.StateMachine) (*metasvc.Controller, error) {
+	return metasvc.NewController(metasvc.ControllerConfig{
+		StateMachine:  machine,
+		Leader:        s.link,
+		Leadership:    group.Leadership,
+		Cluster:       n.identity.Cluster,
+		Node:          n.spec(),
+		MetaReplica:   firstMetaReplica,
+		MetaGroup:     metaGroup{group},
+		DefaultPolicy: n.defaultPolicy(),
+		Heartbeats:    s.beats.List,
+		Progress:      s.beats.Progress,
+		ReplaceAfter:  n.settings.Cluster.ReplaceAfter,
+		Now:           n.options.Now,
+		Logger:        n.logger,
+		Registerer:    n.options.Registry,
+	})
+}
+
+// formMeta gives birth to the metadata group at its founder's first start. A
 // directory in which the cluster has lived before never does that again, or a
 // lost metadata log would be replaced by an empty one (PROTOCOL 16); opening
 // the group then says what is missing.
 func (n *Node) formMeta(ctx context.Context) error {
+	if n.identity.MetaReplica != firstMetaReplica {
+		return nil // it joined, and its directory was made from a seed
+	}
 	for _, trace := range []string{lifecycle.SetsDir, lifecycle.TrashDir, metaDirName} {
 		switch entries, err := os.ReadDir(filepath.Join(n.settings.DataDir, trace)); {
 		case errors.Is(err, os.ErrNotExist):
@@ -86,26 +150,116 @@ func (n *Node) formMeta(ctx context.Context) error {
 	}
 	return n.host.Form(ctx, raftset.Genesis{
 		Set:     quorate.MetaReplicaSet,
-		Replica: metaReplica,
-		Voters:  []raftset.Member{{Node: n.identity.Node, Replica: metaReplica}},
+		Replica: firstMetaReplica,
+		Voters:  []raftset.Member{{Node: n.identity.Node, Replica: firstMetaReplica}},
 	})
 }
 
 func (n *Node) defaultPolicy() metasvc.PolicySpec {
 	b := n.settings.Buckets
 	p := metasvc.DefaultPolicy()
-	p.Span, p.Shards = b.Span, b.Shards
+	p.Span, p.Shards, p.Replicas = b.Span, b.Shards, b.Replicas
 	p.LateWindow, p.Retention, p.FutureBound = b.LateWindow, b.Retention, b.FutureBound
 	return p
 }
 
-// run acts as the controller, while this node leads the metadata group, until
-// the context ends.
-func (s *metaService) run(ctx context.Context) error {
-	if err := s.controller.Run(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("controller: %w", err)
+// runMeta keeps this node's part of the metadata service going until the context
+// ends: it follows the group, sends heartbeats, and runs the replica, which it
+// makes when the map says that this node is to have one. A node whose replica
+// stopped by itself is of no more use as it is: it fails as a whole, to be
+// started again.
+func (n *Node) runMeta(ctx context.Context) {
+	s := n.meta
+	n.background.Go(func() { _ = s.link.Follow(ctx) })                  // returns ctx's error
+	n.background.Go(func() { _ = s.link.Beat(ctx, beatEvery, n.beat) }) // likewise
+	if s.replica == nil {
+		s.replica = n.awaitMetaReplica(ctx)
 	}
-	return nil
+	if s.replica == nil {
+		return // the context has ended
+	}
+	n.controllerHere.Store(s.replica.controller)
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopped := make(chan struct{})
+	n.background.Go(func() {
+		defer close(stopped)
+		if err := s.replica.controller.Run(running); err != nil && ctx.Err() == nil {
+			n.fail(fmt.Errorf("controller: %w", err))
+		}
+	})
+	select {
+	case <-stopped:
+	case <-s.replica.group.Failed():
+		n.fail(fmt.Errorf("metadata replica stopped: %w", s.replica.group.Status().Broken))
+		cancel()
+		<-stopped
+	}
+}
+
+// awaitMetaReplica waits until the map wants a replica of the metadata group on
+// this node, and makes it from another's seed. It returns nil when the context
+// ends.
+func (n *Node) awaitMetaReplica(ctx context.Context) *metaReplica {
+	var seen *metasvc.Map
+	for {
+		m, err := n.meta.client.AwaitMap(ctx, seen)
+		if err != nil {
+			return nil
+		}
+		seen = m
+		if m.Loaded() || m.Cluster == nil || m.Cluster.MetaJoining == nil || m.Cluster.MetaJoining.Node != n.identity.Node {
+			continue
+		}
+		replica, err := n.joinMeta(ctx, m.Cluster.MetaJoining.Replica)
+		if err == nil {
+			n.logger.Info("metadata replica made", "replica", m.Cluster.MetaJoining.Replica)
+			return replica
+		}
+		n.logger.Warn("metadata replica cannot be made yet", "err", err)
+		seen = nil
+		timer := time.NewTimer(joinMetaAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
+}
+
+// joinMeta makes this node's replica of the metadata group. That the directory
+// has one is on disk before the replica is, so that the next start opens it.
+func (n *Node) joinMeta(ctx context.Context, replica quorate.ReplicaID) (*metaReplica, error) {
+	seed, err := n.meta.link.Seed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.identity.holdMeta(n.settings.DataDir, replica); err != nil {
+		return nil, err
+	}
+	if err := n.host.Join(ctx, quorate.MetaReplicaSet, replica, seed); err != nil {
+		return nil, err
+	}
+	machine := metasvc.NewStateMachine(metasvc.StateMachineConfig{})
+	group, err := n.host.Open(ctx, quorate.MetaReplicaSet, replica, machine)
+	if err != nil {
+		return nil, err
+	}
+	controller, err := n.newController(n.meta, group, machine)
+	if err != nil {
+		return nil, errors.Join(err, group.Close())
+	}
+	n.meta.link.Attach(group, machine)
+	return &metaReplica{group: group, controller: controller}, nil
+}
+
+// groupHere is the metadata group, where the node has a replica of it.
+func (s *metaService) groupHere() *raftset.Group {
+	if s.replica == nil {
+		return nil
+	}
+	return s.replica.group
 }
 
 // close closes the client, which writes its copy of the map, before the group
@@ -115,20 +269,35 @@ func (s *metaService) close() error {
 	if s.client != nil {
 		errs = append(errs, s.client.Close())
 	}
-	return errors.Join(append(errs, s.group.Close())...)
+	if s.replica != nil {
+		errs = append(errs, s.replica.group.Close())
+	}
+	return errors.Join(errs...)
 }
 
-// metaLeader is the metadata group as metasvc wants to see its leader: on a
-// lone node, the replica that runs here.
-type metaLeader struct{ group *raftset.Group }
+// metaGroup is the metadata group as the controller wants to see it.
+type metaGroup struct{ *raftset.Group }
 
-// Propose commits a metadata command.
-func (l metaLeader) Propose(ctx context.Context, command []byte) (any, error) {
-	return l.group.Propose(ctx, wire.KindMeta, command)
+// Voters are the members that vote.
+func (g metaGroup) Voters() []metasvc.Member { return membersOf(g.Configuration().Voters) }
+
+// Learners are the members that do not.
+func (g metaGroup) Learners() []metasvc.Member { return membersOf(g.Configuration().Learners) }
+
+// AddLearner adds a member that does not vote.
+func (g metaGroup) AddLearner(ctx context.Context, m metasvc.Member) error {
+	return g.Group.AddLearner(ctx, raftset.Member(m))
 }
 
-// ConfirmRead makes a read of the state machine linearizable.
-func (l metaLeader) ConfirmRead(ctx context.Context) error {
-	_, err := l.group.ConfirmRead(ctx)
-	return err
+// Remove removes a member.
+func (g metaGroup) Remove(ctx context.Context, replica quorate.ReplicaID) error {
+	return g.RemoveMember(ctx, replica)
+}
+
+func membersOf(list []raftset.Member) []metasvc.Member {
+	members := make([]metasvc.Member, len(list))
+	for i, m := range list {
+		members[i] = metasvc.Member(m)
+	}
+	return members
 }

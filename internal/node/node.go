@@ -5,16 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/lifecycle"
+	"github.com/quorate/quorate/internal/metalink"
+	"github.com/quorate/quorate/internal/peer"
 	"github.com/quorate/quorate/internal/router"
+	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/promql"
 	"github.com/quorate/quorate/raftset"
 )
@@ -44,16 +50,23 @@ type Node struct {
 	options  Options
 	logger   *slog.Logger
 	identity identity
+	entered  atomic.Pointer[quorate.ClusterID] // of identity, for whoever asks early
 
-	lock     *dirLock
-	host     *raftset.Host
-	meta     *metaService
-	open     *router.Replicas
-	replicas *lifecycle.Manager
-	router   *router.Router
-	queries  *promql.API
-	public   *listener
-	admin    *listener
+	lock    *dirLock
+	peers   net.Listener // of port
+	port    *peer.Port
+	greeter *metalink.Greeter
+	host    *raftset.Host
+	metaOf  atomic.Pointer[metaService] // meta, for whoever asks early
+	// controllerHere is that of the metadata replica, once there is one.
+	controllerHere atomic.Pointer[metasvc.Controller]
+	meta           *metaService
+	open           *router.Replicas
+	replicas       *lifecycle.Manager
+	router         *router.Router
+	queries        *promql.API
+	public         *listener
+	admin          *listener
 
 	// background holds what runs until Close; each goroutine is started in
 	// start, by way of serve and runMeta, and awaited in Close.
@@ -94,36 +107,72 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.lock, n.identity, err = openDir(dir, n.settings.NodeName); err != nil {
 		return err
 	}
+	if err := n.openPort(); err != nil {
+		return fmt.Errorf("port between nodes: %w", err)
+	}
+	known, err := n.enterCluster(ctx)
+	if err != nil {
+		return err
+	}
 	n.logger.Info("data directory opened", "dir", dir, "cluster", n.identity.Cluster, "node", n.identity.Node)
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stopBackground = stop
-
-	n.host, err = raftset.NewHost(raftset.HostConfig{
-		Dir:          filepath.Join(dir, raftDirName),
-		Logger:       n.logger,
-		Registerer:   n.options.Registry,
-		SegmentBytes: int(n.settings.Raft.SegmentBytes),
-		Fatal:        n.options.Fatal,
-	})
-	if err != nil {
+	if err := n.openHost(); err != nil {
 		return fmt.Errorf("raft host: %w", err)
 	}
-	if n.meta, err = n.openMeta(ctx); err != nil {
+	if n.meta, err = n.openMeta(ctx, known); err != nil {
 		return fmt.Errorf("metadata service: %w", err)
 	}
+	n.metaOf.Store(n.meta)
 	n.open = new(router.Replicas)
 	if n.replicas, err = n.newLifecycle(); err != nil {
 		return err
 	}
 	n.router = router.New(router.Config{
 		Meta: router.ClientMeta{Client: n.meta.client}, Replicas: n.open, Compact: n.replicas.Compact,
+		Self: n.identity.Node, Peers: n.port,
 		Now: n.options.Now, Logger: n.logger, Registerer: n.options.Registry,
 	})
-	n.awaitMetadata(ctx)
+	n.router.Register(n.port)
+	n.replicas.Register(n.port)
+	n.registerAdmin()
 	n.background.Go(func() { n.runMeta(background) })
+	if err := n.joinCluster(ctx); err != nil {
+		return err
+	}
+	n.background.Go(func() { n.keepJoined(background) })
+	n.awaitMetadata(ctx)
 	n.background.Go(func() { n.replicas.Run(background) })
 	return n.serve()
+}
+
+// openHost opens the host of the Raft groups, whose messages the port carries.
+func (n *Node) openHost() (err error) {
+	n.host, err = raftset.NewHost(raftset.HostConfig{
+		Dir:          filepath.Join(n.settings.DataDir, raftDirName),
+		Node:         n.identity.Node,
+		Messenger:    n.port,
+		Fetch:        n.fetchManifest,
+		Logger:       n.logger,
+		Registerer:   n.options.Registry,
+		SegmentBytes: int(n.settings.Raft.SegmentBytes),
+		Fatal:        n.options.Fatal,
+	})
+	if err != nil {
+		return err
+	}
+	n.port.HandleMessages(n.host.Deliver)
+	return nil
+}
+
+// fetchManifest fetches the files that a manifest names from the node that
+// sends it. The metadata's manifest is all there is of it.
+func (n *Node) fetchManifest(ctx context.Context, set quorate.ReplicaSetID, replica quorate.ReplicaID, from quorate.NodeID, payload []byte) error {
+	if set == quorate.MetaReplicaSet {
+		return nil
+	}
+	return n.replicas.FetchManifest(ctx, set, replica, from, payload)
 }
 
 // newLifecycle makes what opens, seals and drops this node's replicas.
@@ -134,7 +183,8 @@ func (n *Node) newLifecycle() (*lifecycle.Manager, error) {
 		Node:     n.identity.Node,
 		Host:     n.host,
 		Client:   n.meta.client,
-		Metadata: n.meta.group,
+		Metadata: n.meta.groupHere(),
+		Peers:    n.port,
 		Replicas: n.open,
 		Flush: lifecycle.FlushLimits{
 			MemcacheBytes:      int64(s.Flush.MaxMemcacheBytes),
@@ -173,28 +223,6 @@ func (n *Node) awaitMetadata(ctx context.Context) {
 	}
 }
 
-// runMeta runs the controller until the context ends. A node whose metadata
-// replica stopped by itself is of no more use: its map grows old and no bucket
-// is planned. It fails as a whole, to be started again.
-func (n *Node) runMeta(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stopped := make(chan struct{})
-	n.background.Go(func() {
-		defer close(stopped)
-		if err := n.meta.run(ctx); err != nil {
-			n.fail(err)
-		}
-	})
-	select {
-	case <-stopped:
-	case <-n.meta.group.Failed():
-		n.fail(fmt.Errorf("metadata replica stopped: %w", n.meta.group.Status().Broken))
-		cancel()
-		<-stopped
-	}
-}
-
 // fail makes the node fail as a whole, for a reason that Close returns.
 func (n *Node) fail(reason error) {
 	n.failOnce.Do(func() {
@@ -203,7 +231,7 @@ func (n *Node) fail(reason error) {
 	})
 }
 
-// bind takes both addresses. It comes first, so that a port in use is told
+// bind takes all addresses. It comes first, so that a port in use is told
 // before anything is made; they are served last, so that nobody is answered by
 // half a node.
 func (n *Node) bind(ctx context.Context) (err error) {
@@ -211,8 +239,14 @@ func (n *Node) bind(ctx context.Context) (err error) {
 	if n.public, err = bind(ctx, "http.listen", s.HTTP.Listen, s.HTTP.WebConfigFile, n.logger); err != nil {
 		return err
 	}
-	n.admin, err = bind(ctx, "admin.listen", s.Admin.Listen, "", n.logger)
-	return err
+	if n.admin, err = bind(ctx, "admin.listen", s.Admin.Listen, "", n.logger); err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	if n.peers, err = lc.Listen(ctx, "tcp", s.Peer.Listen); err != nil {
+		return fmt.Errorf("peer.listen: %w", err)
+	}
+	return nil
 }
 
 func (n *Node) serve() error {
@@ -222,7 +256,7 @@ func (n *Node) serve() error {
 	}
 	n.serveOn(n.public, handler)
 	n.serveOn(n.admin, n.adminHandler())
-	n.logger.Info("listening", "http", n.HTTPAddr(), "admin", n.AdminAddr())
+	n.logger.Info("listening", "http", n.HTTPAddr(), "admin", n.AdminAddr(), "peer", n.port.Address())
 	return nil
 }
 
@@ -261,8 +295,8 @@ func (n *Node) ready() error {
 // writes to the rooms; then query engine and router, which read the replicas;
 // then the replicas, which flush what a start would take long to replay and
 // close their logs behind the last entry they acknowledged; the metadata service
-// after them, since their leaders ask it; the host that carries all groups; and
-// the directory lock last, when no file of it is open any more.
+// after them, since their leaders ask it; the host that carries all groups; the
+// port, by which the groups speak to the last; and the directory lock last, when no file of it is open any more.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() { n.closeErr = n.close() })
 	return n.closeErr
@@ -301,6 +335,12 @@ func (n *Node) close() error {
 	}
 	if n.host != nil {
 		errs = append(errs, n.host.Close())
+	}
+	switch {
+	case n.port != nil:
+		errs = append(errs, n.port.Close())
+	case n.peers != nil:
+		errs = append(errs, n.peers.Close())
 	}
 	if n.lock != nil {
 		errs = append(errs, n.lock.Close())

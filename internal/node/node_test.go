@@ -28,7 +28,7 @@ import (
 func settingsIn(dir string) config.Config {
 	s := config.Default()
 	s.DataDir = dir
-	s.HTTP.Listen, s.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0"
+	s.HTTP.Listen, s.Admin.Listen, s.Peer.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	return s
 }
 

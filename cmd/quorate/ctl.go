@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// ctlTimeout bounds one request; a seal waits for all its replicas.
+const ctlTimeout = 10 * time.Minute
+
+// ctlCommand groups what is asked of a running cluster.
+type ctlCommand struct {
+	Nodes       ctlNodes       `cmd:"" help:"The nodes: list, drain, undrain, remove."`
+	Tenants     ctlTenants     `cmd:"" help:"The tenants: list."`
+	Policies    ctlPolicies    `cmd:"" help:"The policies: list."`
+	Buckets     ctlBuckets     `cmd:"" help:"The buckets of time: list, cut, seal."`
+	Sets        ctlSets        `cmd:"" help:"The ReplicaSets: list, transfer, add, remove, move, checksum."`
+	Controllers ctlControllers `cmd:"" help:"The loops that keep the cluster as it is to be: list, pause, resume, plan."`
+}
+
+// adminFlags say which node is asked, and how its answer is printed.
+type adminFlags struct {
+	URL    *url.URL `name:"url" default:"http://127.0.0.1:9242" placeholder:"URL" help:"The admin listener of any node (default ${default})."`
+	Output string   `name:"output" short:"o" enum:"table,json" default:"table" placeholder:"FORM" help:"table or json (default ${default})."`
+}
+
+// get asks for data.
+func (f *adminFlags) get(ctx context.Context, path string, parameters url.Values) (json.RawMessage, error) {
+	return f.request(ctx, http.MethodGet, path, parameters)
+}
+
+// post asks for a change.
+func (f *adminFlags) post(ctx context.Context, path string, parameters url.Values) (json.RawMessage, error) {
+	return f.request(ctx, http.MethodPost, path, parameters)
+}
+
+func (f *adminFlags) request(ctx context.Context, method, path string, parameters url.Values) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, ctlTimeout)
+	defer cancel()
+	target := f.URL.JoinPath("api/v1/admin", path)
+	target.RawQuery = parameters.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, fmt.Errorf("read the answer of %s: %w", target.Host, err)
+	}
+	var answer struct {
+		Status string          `json:"status"`
+		Data   json.RawMessage `json:"data"`
+		Error  string          `json:"error"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("%s answers %s, and not as a node of Quorate: %.200s", target, resp.Status, strings.TrimSpace(string(body)))
+	}
+	if answer.Status != "success" {
+		return nil, errors.New(answer.Error)
+	}
+	return answer.Data, nil
+}
+
+// list prints the rows of an answer.
+func (f *adminFlags) list(ctx context.Context, p process, path string, parameters url.Values, columns ...column) error {
+	data, err := f.get(ctx, path, parameters)
+	if err != nil {
+		return err
+	}
+	return f.print(p, data, columns)
+}
+
+// change asks for a change and prints what came of it.
+func (f *adminFlags) change(ctx context.Context, p process, path string, parameters url.Values) error {
+	data, err := f.post(ctx, path, parameters)
+	if err != nil {
+		return err
+	}
+	if len(data) == 0 || string(data) == "null" {
+		return nil
+	}
+	return f.print(p, data, nil)
+}
+
+func (f *adminFlags) print(p process, data json.RawMessage, columns []column) error {
+	if f.Output == "json" {
+		return printJSON(p.stdout, data)
+	}
+	return printTable(p.stdout, data, columns)
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// ctl runs a command against a server that answers everything alike, and
+// returns what it asked and printed.
+func ctl(t *testing.T, answer string, args ...string) (asked, printed string, err error) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.Method + " " + r.URL.String()
+		fmt.Fprint(w, answer)
+	}))
+	defer server.Close()
+	var stdout, stderr bytes.Buffer
+	err = run(t.Context(), append(append([]string{"ctl"}, args...), "--url="+server.URL), &stdout, &stderr, exitInTest)
+	return asked, stdout.String(), err
+}
+
+func TestCtlAsksAndPrints(t *testing.T) {
+	for command, tc := range map[string]struct{ answer, asks, prints string }{
+		"nodes list": {
+			`{"status":"success","data":[{"name":"a","state":"active","replicas":3,"leads":1},{"name":"b","state":"draining"}]}`,
+			"GET /api/v1/admin/nodes", "a     active    -     -      -        -     3         1",
+		},
+		"nodes list -o json":       {`{"status":"success","data":[{"name":"a"}]}`, "GET /api/v1/admin/nodes", `"name": "a"`},
+		"nodes drain b":            {`{"status":"success"}`, "POST /api/v1/admin/nodes/drain?node=b", ""},
+		"buckets cut":              {`{"status":"success","data":{"at":"noon"}}`, "POST /api/v1/admin/cut?policy=default", "at  noon"},
+		"sets list --bucket=7":     {`{"status":"success","data":[{"set":18446744073709551615}]}`, "GET /api/v1/admin/cluster/sets?bucket=7", "18446744073709551615"},
+		"sets transfer 4 9":        {`{"status":"success"}`, "POST /api/v1/admin/sets/transfer?replica=9&set=4", ""},
+		"sets move 4 9 c":          {`{"status":"success"}`, "POST /api/v1/admin/sets/members?add=c&remove=9&set=4", ""},
+		"controllers pause repair": {`{"status":"success"}`, "POST /api/v1/admin/controllers/pause?loop=repair", ""},
+	} {
+		asked, printed, err := ctl(t, tc.answer, strings.Fields(command)...)
+		if err != nil || asked != tc.asks || !strings.Contains(printed, tc.prints) {
+			t.Errorf("%s: asked %q, printed %q, %v; want %q and %q", command, asked, printed, err, tc.asks, tc.prints)
+		}
+	}
+}
+
+func TestCtlSaysWhatTheServerSays(t *testing.T) {
+	if _, _, err := ctl(t, `{"status":"error","errorType":"not_found","error":"the cluster has no node \"z\""}`, "nodes", "drain", "z"); err == nil || err.Error() != `the cluster has no node "z"` {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := ctl(t, `<html>`, "nodes", "list"); err == nil || !strings.Contains(err.Error(), "not as a node of Quorate") {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := ctl(t, ``, "nodes", "explode"); err == nil || exitCode(err) != exitUsage {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const clusterWriters = 6
+
+// clusterLoad is a load whose samples lie in the last hours.
+func clusterLoad(c *cluster) *load {
+	return newLoadOn(c.writeURLs(), clusterWriters, time.Now().Add(-6*time.Hour), "pear", "plum")
+}
+
+// Each node of three is killed in turn, in the middle of a write load: the two
+// others go on, nothing acknowledged is lost, nothing is invented, and when the
+// node is back all replicas are equal.
+func TestKillingEachNodeInTurnLosesNothing(t *testing.T) {
+	c := startCluster(t, 3, killSettings)
+	l := clusterLoad(c)
+	var gaps []time.Duration
+	for round := range rounds(t) {
+		victim := c.nodes[round%len(c.nodes)]
+		before, _, _ := l.count()
+		l.during(t, func() {
+			let(t, time.Second)
+			l.slowest()
+			victim.kill(t)
+			let(t, 5*time.Second)
+		})
+		after, _, _ := l.count()
+		if after-before < minRoundSamples {
+			t.Errorf("round %d: %d samples were acknowledged, want at least %d", round, after-before, minRoundSamples)
+		}
+		gaps = append(gaps, l.slowest())
+		c.check(t, l) // by the two that are left
+		victim.start(t)
+		c.awaitReady(t, victim)
+		sets := c.awaitEqualReplicas(t, 3)
+		c.check(t, l)
+		if sets == 0 {
+			t.Fatal("no sets were compared")
+		}
+	}
+	report(t, c, l, gaps)
+}
+
+// All nodes are killed at once.
+func TestKillingAllNodesAtOnceLosesNothing(t *testing.T) {
+	c := startCluster(t, 3, killSettings)
+	l := clusterLoad(c)
+	for range rounds(t) {
+		l.during(t, func() {
+			let(t, 2*time.Second)
+			for _, s := range c.nodes {
+				s.kill(t)
+			}
+		})
+		for _, s := range c.nodes {
+			s.start(t)
+		}
+		c.awaitReady(t)
+		c.awaitEqualReplicas(t, 3)
+		c.check(t, l)
+	}
+	report(t, c, l, nil)
+}
+
+// A node is frozen for longer than elections take, and goes on: it must neither
+// acknowledge nor answer what is stale then.
+func TestAFrozenNodeIsNeverStale(t *testing.T) {
+	c := startCluster(t, 3, killSettings)
+	l := clusterLoad(c)
+	var gaps []time.Duration
+	for round := range rounds(t) {
+		victim := c.nodes[round%len(c.nodes)]
+		l.during(t, func() {
+			let(t, time.Second)
+			l.slowest()
+			signal(t, victim, syscall.SIGSTOP)
+			let(t, 10*time.Second)
+			signal(t, victim, syscall.SIGCONT)
+			let(t, time.Second)
+		})
+		gaps = append(gaps, l.slowest())
+		c.check(t, l)
+		c.awaitEqualReplicas(t, 3)
+	}
+	report(t, c, l, gaps)
+}
+
+func signal(t *testing.T, s *server, what syscall.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(what); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rounds is how often a fault is made: as often as the kill test kills, but
+// fewer where it was not told, since each takes seconds.
+func rounds(t *testing.T) int {
+	t.Helper()
+	return max(3, killRounds(t)/5)
+}
+
+func report(t *testing.T, c *cluster, l *load, gaps []time.Duration) {
+	t.Helper()
+	found := c.check(t, l)
+	ackedSamples, unknownSamples, resent := l.count()
+	t.Logf("%d samples acknowledged, %d of unknown outcome, %d requests sent again, %d samples read back, lost %d, invented %d",
+		ackedSamples, unknownSamples, resent, found.samples, found.lost, found.invented)
+	if len(gaps) > 0 {
+		slices.Sort(gaps)
+		t.Logf("longest time without an acknowledgement, of any writer: median %v, most %v", gaps[len(gaps)/2], gaps[len(gaps)-1])
+	}
+	if unknownSamples == 0 && resent == 0 {
+		t.Log("no request was cut off")
+	}
+}

@@ -1,0 +1,337 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/metasvc"
+)
+
+// clusterAdmin serves what an operator sees of a cluster and changes about it,
+// at any node: quorate ctl asks it.
+type clusterAdmin struct {
+	*adminAPI
+
+	node *Node
+}
+
+// register adds the endpoints to a listener's.
+func (a *clusterAdmin) register(mux *http.ServeMux) {
+	a.serve(mux, map[string]func(*http.Request) (any, error){
+		"GET /api/v1/admin/nodes":               a.nodes,
+		"POST /api/v1/admin/nodes/drain":        a.changeNode((*metasvc.Client).DrainNode),
+		"POST /api/v1/admin/nodes/undrain":      a.changeNode((*metasvc.Client).UndrainNode),
+		"POST /api/v1/admin/nodes/remove":       a.changeNode((*metasvc.Client).RemoveNode),
+		"GET /api/v1/admin/tenants":             a.tenants,
+		"GET /api/v1/admin/policies":            a.policies,
+		"GET /api/v1/admin/buckets":             a.buckets,
+		"POST /api/v1/admin/cut":                a.cut,
+		"GET /api/v1/admin/cluster/sets":        a.clusterSets,
+		"GET /api/v1/admin/checksums":           a.checksums,
+		"GET /api/v1/admin/sets/checksum":       a.setChecksums,
+		"POST /api/v1/admin/sets/transfer":      a.transfer,
+		"POST /api/v1/admin/sets/members":       a.members,
+		"GET /api/v1/admin/controllers":         a.controllers,
+		"GET /api/v1/admin/controllers/plan":    a.plan,
+		"POST /api/v1/admin/controllers/pause":  a.pause((*metasvc.Controller).Pause),
+		"POST /api/v1/admin/controllers/resume": a.pause((*metasvc.Controller).Resume),
+	})
+}
+
+// listedNode is one node, as GET /api/v1/admin/nodes shows it.
+type listedNode struct {
+	Name        string `json:"name"`
+	Incarnation string `json:"incarnation"`
+	Number      uint64 `json:"number"`
+	State       string `json:"state"`
+	Roles       string `json:"roles"`
+	Zone        string `json:"zone"`
+	Address     string `json:"address"`
+	// Meta tells what the node is in the metadata group: leader, voter, or joining.
+	Meta     string `json:"meta,omitempty"`
+	Replicas int    `json:"replicas"`
+	// What follows the metadata leader knows of heartbeats: missing where it has
+	// heard none.
+	Leads     *int   `json:"leads,omitempty"`
+	Heard     string `json:"heard,omitempty"`
+	FreeBytes uint64 `json:"free_bytes,omitempty"`
+}
+
+func (a *clusterAdmin) nodes(r *http.Request) (any, error) {
+	m := a.client.Map()
+	beats := a.node.clusterBeats(r.Context())
+	replicas := make(map[quorate.NodeID]int)
+	for _, set := range m.Sets() {
+		for _, member := range set.Members {
+			replicas[member.Node]++
+		}
+	}
+	leader := a.node.meta.link.Leader()
+	list := []listedNode{}
+	for _, node := range m.Nodes() {
+		l := listedNode{
+			Name: node.ID.Name, Incarnation: node.ID.Incarnation.String(), Number: node.Number, State: node.State.String(),
+			Roles: node.Roles.String(), Zone: node.Zone, Address: node.Address, Replicas: replicas[node.ID],
+		}
+		switch _, voter := m.Cluster.Replica(node.ID); {
+		case node.ID == leader:
+			l.Meta = "leader"
+		case voter && slices.ContainsFunc(m.Cluster.Meta, func(v metasvc.Member) bool { return v.Node == node.ID }):
+			l.Meta = "voter"
+		case voter:
+			l.Meta = "joining"
+		}
+		if beat, heard := beats[node.ID]; heard {
+			leads := 0
+			for _, s := range beat.Sets {
+				if s.Leads {
+					leads++
+				}
+			}
+			l.Leads, l.FreeBytes = &leads, beat.Free
+			l.Heard = time.Since(beat.Received).Round(100*time.Millisecond).String() + " ago"
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+// findNode is the node that a parameter names, by its name or, where several
+// lived under it, by name/incarnation.
+func (a *clusterAdmin) findNode(text string) (quorate.NodeID, error) {
+	if text == "" {
+		return quorate.NodeID{}, quorate.Errorf(quorate.Invalid, "the parameter node is missing")
+	}
+	var found []quorate.NodeID
+	for _, node := range a.client.Map().Nodes() {
+		if node.ID.String() == text || node.ID.Name == text && node.State != metasvc.NodeRemoved {
+			found = append(found, node.ID)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return quorate.NodeID{}, quorate.Errorf(quorate.NotFound, "the cluster has no node %q", text)
+	case 1:
+		return found[0], nil
+	}
+	names := make([]string, len(found))
+	for i, id := range found {
+		names[i] = id.String()
+	}
+	return quorate.NodeID{}, quorate.Errorf(quorate.Invalid, "node %q is one of %s: say which", text, strings.Join(names, ", "))
+}
+
+func (a *clusterAdmin) changeNode(change func(*metasvc.Client, context.Context, quorate.NodeID) error) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		id, err := a.findNode(r.FormValue("node"))
+		if err != nil {
+			return nil, err
+		}
+		return nil, change(a.client, r.Context(), id)
+	}
+}
+
+func (a *clusterAdmin) tenants(*http.Request) (any, error) {
+	type listed struct {
+		ID        quorate.TenantID `json:"id"`
+		Name      string           `json:"name"`
+		Policy    string           `json:"policy"`
+		Retention string           `json:"retention,omitempty"`
+		Created   string           `json:"created"`
+	}
+	m, list := a.client.Map(), []listed{}
+	for _, t := range a.client.Tenants() {
+		l := listed{ID: t.ID, Name: t.Name, Created: quorate.FormatTime(t.Created)}
+		if p := m.Policy(t.Placements[len(t.Placements)-1].Policy); p != nil {
+			l.Policy = p.Name
+		}
+		if t.Retention > 0 {
+			l.Retention = model.Duration(t.Retention).String()
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+func (a *clusterAdmin) policies(*http.Request) (any, error) {
+	type listed struct {
+		ID          quorate.PolicyID `json:"id"`
+		Name        string           `json:"name"`
+		Span        string           `json:"span"`
+		Shards      int              `json:"shards"`
+		Replicas    int              `json:"replicas"`
+		LateWindow  string           `json:"late_window"`
+		Retention   string           `json:"retention"`
+		FutureBound string           `json:"future_bound"`
+		Zones       []string         `json:"zones"`
+	}
+	list := []listed{}
+	for _, p := range a.client.Map().Policies() {
+		list = append(list, listed{
+			ID: p.ID, Name: p.Name, Span: model.Duration(p.Span).String(), Shards: p.Shards, Replicas: p.Replicas,
+			LateWindow: model.Duration(p.LateWindow).String(), Retention: model.Duration(p.Retention).String(),
+			FutureBound: model.Duration(p.FutureBound).String(), Zones: p.Zones,
+		})
+	}
+	return list, nil
+}
+
+func (a *clusterAdmin) buckets(*http.Request) (any, error) {
+	type listed struct {
+		Bucket   quorate.BucketID `json:"bucket"`
+		Policy   string           `json:"policy"`
+		Start    string           `json:"start"`
+		End      string           `json:"end"`
+		State    string           `json:"state"`
+		Sets     int              `json:"sets"`
+		Sealed   int              `json:"sealed"`
+		Overlays int              `json:"overlays"`
+		Samples  uint64           `json:"samples"` // of those that are sealed
+	}
+	m, list := a.client.Map(), []listed{}
+	for _, p := range m.Policies() {
+		for _, b := range m.Buckets(p.ID) {
+			l := listed{
+				Bucket: b.ID, Policy: p.Name, Start: quorate.FormatTime(b.Range.Start), End: quorate.FormatTime(b.Range.End),
+				State: b.State.String(), Sets: len(b.Sets),
+			}
+			for shard, set := range b.Sets {
+				if set.Sealed != nil {
+					l.Sealed++
+					l.Samples += set.Sealed.File.Samples
+				}
+				if b.Overlays[shard] != nil {
+					l.Overlays++
+				}
+			}
+			list = append(list, l)
+		}
+	}
+	return list, nil
+}
+
+// cut ends the current bucket of a policy early.
+func (a *clusterAdmin) cut(r *http.Request) (any, error) {
+	name := r.FormValue("policy")
+	if name == "" {
+		name = metasvc.DefaultPolicyName
+	}
+	p := a.client.Map().PolicyNamed(name)
+	if p == nil {
+		return nil, quorate.Errorf(quorate.NotFound, "policy %q does not exist", name)
+	}
+	at, err := a.client.CutBucket(r.Context(), p.ID)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Policy string `json:"policy"`
+		At     string `json:"at"`
+	}{name, quorate.FormatTime(at)}, nil
+}
+
+// listedMember is one replica of a set.
+func listedMember(m metasvc.Member) string { return fmt.Sprintf("%d@%s", m.Replica, m.Node.Name) }
+
+func (a *clusterAdmin) clusterSets(r *http.Request) (any, error) {
+	type listed struct {
+		Set     quorate.ReplicaSetID `json:"set"`
+		Bucket  quorate.BucketID     `json:"bucket"`
+		Shard   int                  `json:"shard"`
+		Start   string               `json:"start"`
+		End     string               `json:"end"`
+		State   string               `json:"state"`
+		Base    quorate.ReplicaSetID `json:"base,omitempty"`
+		Members []string             `json:"members"`
+		Leader  string               `json:"leader,omitempty"`
+		Change  string               `json:"change,omitempty"`
+		Broken  []string             `json:"broken"`
+	}
+	var node quorate.NodeID
+	if text := r.FormValue("node"); text != "" {
+		var err error
+		if node, err = a.findNode(text); err != nil {
+			return nil, err
+		}
+	}
+	leaders, broken := leadersOf(a.node.clusterBeats(r.Context()))
+	list := []listed{}
+	for _, set := range a.client.Map().Sets() {
+		if b := r.FormValue("bucket"); b != "" && b != set.Bucket.String() {
+			continue
+		}
+		if _, here := set.MemberOn(node); node != (quorate.NodeID{}) && !here {
+			continue
+		}
+		l := listed{
+			Set: set.ID, Bucket: set.Bucket, Shard: set.Shard, Start: quorate.FormatTime(set.Bounds.Range.Start),
+			End: quorate.FormatTime(set.Bounds.Range.End), State: set.State.String(), Base: set.Base,
+			Leader: leaders[set.ID], Broken: broken[set.ID], Members: []string{},
+		}
+		for _, m := range set.Members {
+			l.Members = append(l.Members, listedMember(m))
+		}
+		if set.Intent != nil {
+			l.Change = set.Intent.Kind.String()
+		}
+		if change, changing := set.Changing(); changing {
+			l.Change = strings.TrimSpace(describeChange(change))
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+func describeChange(c metasvc.MemberChange) (text string) {
+	if c.Add.Replica != 0 {
+		text = "adds " + listedMember(c.Add)
+	}
+	if c.Remove != 0 {
+		text += fmt.Sprintf(" removes %d", c.Remove)
+	}
+	return text
+}
+
+// members adds a replica of a set, removes one, or both.
+func (a *clusterAdmin) members(r *http.Request) (any, error) {
+	set, err := parseNumber[quorate.ReplicaSetID](r, "set")
+	if err != nil {
+		return nil, err
+	}
+	var add quorate.NodeID
+	if text := r.FormValue("add"); text != "" {
+		if add, err = a.findNode(text); err != nil {
+			return nil, err
+		}
+	}
+	var remove quorate.ReplicaID
+	if r.FormValue("remove") != "" {
+		if remove, err = parseNumber[quorate.ReplicaID](r, "remove"); err != nil {
+			return nil, err
+		}
+	}
+	intent, err := a.client.BeginMembers(r.Context(), set, add, remove)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Set    quorate.ReplicaSetID `json:"set"`
+		Intent metasvc.IntentID     `json:"intent"`
+	}{set, intent}, nil
+}
+
+func parseNumber[N ~uint64](r *http.Request, name string) (N, error) {
+	n, err := strconv.ParseUint(r.FormValue(name), 10, 64)
+	if err != nil {
+		return 0, quorate.Errorf(quorate.Invalid, "the parameter %s is %q, not a number", name, r.FormValue(name))
+	}
+	return N(n), nil
+}
