@@ -17,7 +17,8 @@ const (
 	// passEvery is how often the loops run when nothing changes: what the
 	// passing of time alone makes due is due hours ahead.
 	passEvery = 10 * time.Second
-	// soonAgain is how soon they run while the metadata group changes its members.
+	// soonAgain is how soon they run while the metadata group changes its members,
+	// or something waits for every node to know of it: heartbeats tell of that.
 	soonAgain = time.Second
 	// passTimeout bounds one pass.
 	passTimeout = 30 * time.Second
@@ -183,7 +184,10 @@ func (c *Controller) pass(ctx context.Context) error {
 		failed = errors.Join(failed, err)
 	}
 	var undecided []quorate.ReplicaSetID
-	c.cfg.StateMachine.read(func(s *state) { undecided = c.view(s, now).undecided() })
+	c.cfg.StateMachine.read(func(s *state) {
+		undecided = c.view(s, now).undecided()
+		c.soon = c.soon || s.hasPending()
+	})
 	c.noteUndecided(undecided)
 	return failed
 }

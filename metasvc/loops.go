@@ -144,3 +144,24 @@ func planEffect(v view) (actions []Action) {
 	}
 	return actions
 }
+
+// hasPending tells whether anything waits for every node to know of it
+// (PROTOCOL 8).
+func (s *state) hasPending() bool {
+	for _, b := range s.buckets {
+		if b.Pending {
+			return true
+		}
+	}
+	for _, set := range s.sets {
+		if set.Pending && set.State != ReplicaSetForming {
+			return true
+		}
+	}
+	for _, d := range s.deletions {
+		if d.Pending {
+			return true
+		}
+	}
+	return false
+}
