@@ -51,9 +51,12 @@ func (m *StateMachine) Follow(b Batch) error {
 }
 
 // checkBatch checks what a batch would make of the tables as far as whoever
-// walks them relies on it: buckets name sets that are there.
+// walks them relies on it: buckets name sets that are there. A batch of several
+// entries may have a bucket more than once, and what it was on the way may name
+// sets that are gone at the end: only the last of each counts.
 func (s *state) checkBatch(b Batch) error {
 	sets := make(map[quorate.ReplicaSetID]*ReplicaSet)
+	buckets := make(map[quorate.BucketID]*BucketRecord)
 	last := uint64(0)
 	for _, c := range b.Changes {
 		if c.Index < last || c.Index > b.To {
@@ -64,10 +67,13 @@ func (s *state) checkBatch(b Batch) error {
 			set, _ := c.Record.(*ReplicaSet)
 			sets[quorate.ReplicaSetID(c.ID)] = set
 		}
+		if c.Kind == KindBucket {
+			bucket, _ := c.Record.(*BucketRecord)
+			buckets[quorate.BucketID(c.ID)] = bucket
+		}
 	}
-	for _, c := range b.Changes {
-		bucket, ok := c.Record.(*BucketRecord)
-		if !ok || bucket.State == BucketDropping {
+	for _, bucket := range byKey(buckets) {
+		if bucket == nil || bucket.State == BucketDropping {
 			continue
 		}
 		if len(bucket.SetIDs) != len(bucket.OverlayIDs) {

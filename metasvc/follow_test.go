@@ -404,3 +404,24 @@ func TestConfirmationsAreKeptBesideHeartbeats(t *testing.T) {
 		t.Errorf("the book has %+v", got)
 	}
 }
+
+// A batch covers several entries, and has a bucket as it was at each of them.
+func TestABatchMayNameSetsThatAreGoneAtItsEnd(t *testing.T) {
+	bucket := func(set quorate.ReplicaSetID) *BucketRecord {
+		return &BucketRecord{ID: 1, Policy: 1, State: BucketOpen, SetIDs: []quorate.ReplicaSetID{set}, OverlayIDs: []quorate.ReplicaSetID{0}}
+	}
+	set := &ReplicaSet{ID: 2, Bucket: 1, State: ReplicaSetOpen}
+	batch := Batch{To: 3, Changes: []Change{
+		{Index: 1, Kind: KindBucket, ID: 1, Record: bucket(1)},
+		{Index: 2, Kind: KindReplicaSet, ID: 1, Removed: true},
+		{Index: 2, Kind: KindReplicaSet, ID: 2, Record: set},
+		{Index: 3, Kind: KindBucket, ID: 1, Record: bucket(2)},
+	}}
+	if err := NewStateMachine(StateMachineConfig{}).Follow(batch); err != nil {
+		t.Errorf("it was refused: %v", err)
+	}
+	batch.Changes = batch.Changes[:3]
+	if err := NewStateMachine(StateMachineConfig{}).Follow(batch); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a bucket that ends without its set got %v, want ErrCorrupt", err)
+	}
+}

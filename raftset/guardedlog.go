@@ -54,7 +54,7 @@ func (s *guardedLog) GetLog(index uint64, l *raft.Log) error {
 		return err
 	case errors.Is(err, raft.ErrLogNotFound):
 		if err = s.absent(index, err); errors.Is(err, raft.ErrLogNotFound) {
-			return err
+			return s.flushed(index, l, err)
 		}
 	}
 	err = fmt.Errorf("read the log: %w", err)
@@ -77,6 +77,21 @@ func (s *guardedLog) absent(index uint64, notFound error) error {
 		return damaged("entry %d of the log [%d, %d] is missing", index, first, last)
 	}
 	return notFound
+}
+
+// flushed stands in for the entry at the manifest's index when the log begins
+// right behind it. Who follows is asked for its term when the entry that comes
+// next is another leader's; the library does not look at its snapshot then and
+// refuses, and all that a leader can offer to one who refuses is its own manifest,
+// which may be older than this one. Nobody is sent it: a leader sends an entry
+// only with the one before, which is not here, and the first of all by manifest.
+func (s *guardedLog) flushed(index uint64, l *raft.Log, notFound error) error {
+	m := s.manifests.current()
+	if index != m.index || index == genesisIndex {
+		return notFound
+	}
+	*l = raft.Log{Index: m.index, Term: m.term, Type: raft.LogNoop}
+	return nil
 }
 
 // StoreLog implements raft.LogStore.

@@ -311,3 +311,30 @@ func TestMarksTellWhereALogsEndBegins(t *testing.T) {
 		t.Error("a deleted log has an end")
 	}
 }
+
+// A replica whose log begins right behind its manifest is asked for the term of
+// the manifest's entry, which the log has no more, when what follows is another
+// leader's. Its manifest is newer than that of any other: nothing else helps it.
+func TestEntriesRightBehindTheManifestAreOverwritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, keepNoTrail)
+		old := c.leader(t)
+		lines := proposeAll(t, old.group, "x", 3)
+		c.awaitSame(t, lines...)
+		c.network.isolate(old.member.Node)
+		if _, err := old.group.Propose(t.Context(), testKind, []byte("lost")); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatalf("a proposal of a leader that is cut off got %v", err)
+		}
+		if err := old.group.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := old.group.Status(); s.FirstIndex != s.ManifestIndex+1 || s.LastIndex <= s.ManifestIndex {
+			t.Fatalf("the log is [%d, %d] behind the manifest at %d; the test shows nothing", s.FirstIndex, s.LastIndex, s.ManifestIndex)
+		}
+		lines = append(lines, proposeAll(t, c.leader(t, old).group, "y", 3)...)
+		c.network.heal(old.member.Node)
+		c.awaitSame(t, lines...)
+		old.reopen(t)
+		c.awaitSame(t, lines...)
+	})
+}

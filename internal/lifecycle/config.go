@@ -32,9 +32,9 @@ type Config struct {
 	Host *raftset.Host
 	// Client is this node's way to the map.
 	Client *metasvc.Client
-	// Metadata is this node's replica of the metadata group, to be flushed
-	// with the others. Nil for none.
-	Metadata *raftset.Group
+	// Metadata returns this node's replica of the metadata group, to be flushed
+	// with the others, nil while there is none. Nil for none ever.
+	Metadata func() *raftset.Group
 	// Replicas are where the router finds what is open.
 	Replicas *router.Replicas
 	// Flush says when replicas are flushed.
@@ -93,6 +93,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.Fetchers = defaultFetchers
 	}
 	c.Flush, c.Trash = c.Flush.withDefaults(), c.Trash.withDefaults()
+	if c.Metadata == nil {
+		c.Metadata = func() *raftset.Group { return nil }
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}

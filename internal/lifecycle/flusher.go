@@ -104,9 +104,9 @@ func newFlusher(limits FlushLimits, targets func() []flushTarget, logger *slog.L
 // replicas that run on their logs.
 func (m *Manager) flushTargets() []flushTarget {
 	var targets []flushTarget
-	if m.cfg.Metadata != nil {
+	if group := m.cfg.Metadata(); group != nil {
 		none := func() int64 { return 0 }
-		targets = append(targets, flushTarget{m.cfg.Metadata, none, min(m.cfg.Flush.LogBytes, metaLogBytes)})
+		targets = append(targets, flushTarget{group, none, min(m.cfg.Flush.LogBytes, metaLogBytes)})
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

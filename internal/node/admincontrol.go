@@ -3,10 +3,14 @@ package node
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/metasvc"
 )
+
+// silentFor is how old a heartbeat may be for what it says of leaders to count.
+const silentFor = 10 * time.Second
 
 // controller is that of this node's metadata replica.
 func (a *clusterAdmin) controller() (*metasvc.Controller, error) {
@@ -99,7 +103,7 @@ func leadersOf(beats map[quorate.NodeID]metasvc.Heartbeat) (leaders map[quorate.
 	for node, beat := range beats {
 		for _, s := range beat.Sets {
 			member := listedMember(metasvc.Member{Node: node, Replica: s.Replica})
-			if s.Leads {
+			if s.Leads && time.Since(beat.Received) < silentFor {
 				leaders[s.Set] = member
 			}
 			if s.Broken {

@@ -40,6 +40,7 @@ func (n *Node) edges() (http.Handler, error) {
 	}
 	n.queries, err = promql.New(promql.Config{
 		Queryable:   n.router,
+		Consistent:  func(c quorate.Consistency) promql.Queryable { return n.router.Reads(c) },
 		Tenants:     tenants,
 		Admin:       n.router,
 		EnableAdmin: s.HTTP.EnableAdminAPI,

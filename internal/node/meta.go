@@ -25,19 +25,24 @@ const (
 	// joinMetaAgain is the pause before a node tries again to make its replica of
 	// the metadata group.
 	joinMetaAgain = time.Second
+	// removedTimeout bounds how long a start asks others whether its replica of
+	// the metadata group is one still.
+	removedTimeout = 4 * time.Second
+	// leaderlessFor is how long the replica may be without a leader before others
+	// are asked that while it runs.
+	leaderlessFor = 10 * time.Second
 )
 
 // metaService is this node's part of the metadata service: the way to the
 // metadata group, the client that everyone here reads through, and, where the
-// node has a replica of the group, that.
+// node has a replica of the group, that. The client's state machine follows
+// another: the replica's or, where there is none, another node's.
 type metaService struct {
-	link   *metalink.Link
-	client *metasvc.Client
-	beats  *metasvc.Heartbeats
-	// machine is what the client reads: the replica's, or one that follows
-	// another's.
-	machine *metasvc.StateMachine
-	replica *metaReplica // nil where there is none; belongs to run, and to close after it
+	link    *metalink.Link
+	client  *metasvc.Client
+	beats   *metasvc.Heartbeats
+	replica *metaReplica                  // nil where there is none; belongs to run, and to close after it
+	here    atomic.Pointer[raftset.Group] // the replica's group, for whoever asks meanwhile
 }
 
 // metaReplica is a replica of the metadata group with the controller that acts
@@ -49,36 +54,12 @@ type metaReplica struct {
 
 // openMeta opens the metadata service, with the replica that the node has.
 // Known are metadata nodes that were met on the way into the cluster.
-func (n *Node) openMeta(ctx context.Context, known []metalink.MetaNode) (*metaService, error) {
-	s := &metaService{
-		machine: metasvc.NewStateMachine(metasvc.StateMachineConfig{}),
-		beats:   &metasvc.Heartbeats{Now: n.options.Now},
-	}
-	var group *raftset.Group
-	if replica := n.identity.MetaReplica; replica != 0 {
-		err := n.formMeta(ctx)
-		if err == nil {
-			group, err = n.host.Open(ctx, quorate.MetaReplicaSet, replica, s.machine)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if err := n.linkMeta(ctx, s, group, known); err != nil {
-		if group != nil {
-			err = errors.Join(err, group.Close())
-		}
-		return nil, err
-	}
-	return s, nil
-}
-
-// linkMeta makes the link and the client, and the controller of the replica's
-// group, if there is one.
-func (n *Node) linkMeta(ctx context.Context, s *metaService, group *raftset.Group, known []metalink.MetaNode) (err error) {
+func (n *Node) openMeta(ctx context.Context, known []metalink.MetaNode) (_ *metaService, err error) {
+	s := &metaService{beats: &metasvc.Heartbeats{Now: n.options.Now}}
+	machine := metasvc.NewStateMachine(metasvc.StateMachineConfig{})
 	var client atomic.Pointer[metasvc.Client] // the link and the client know each other
 	s.link, err = metalink.Open(metalink.Config{
-		Self: n.identity.Node, Port: n.port, Greeter: n.greeter, Machine: s.machine,
+		Self: n.identity.Node, Port: n.port, Greeter: n.greeter, Machine: machine,
 		Map: func() *metasvc.Map {
 			if c := client.Load(); c != nil {
 				return c.Map()
@@ -89,18 +70,10 @@ func (n *Node) linkMeta(ctx context.Context, s *metaService, group *raftset.Grou
 		Logger: n.logger, Registerer: n.options.Registry,
 	})
 	if err != nil {
-		return err
-	}
-	if group != nil {
-		controller, err := n.newController(s, group, s.machine)
-		if err != nil {
-			return err
-		}
-		s.replica = &metaReplica{group: group, controller: controller}
-		s.link.Attach(group, s.machine)
+		return nil, err
 	}
 	s.client, err = metasvc.OpenClient(ctx, metasvc.ClientConfig{
-		StateMachine: s.machine,
+		StateMachine: machine,
 		Leader:       s.link,
 		Dir:          filepath.Join(n.settings.DataDir, metaDirName),
 		Cluster:      n.identity.Cluster,
@@ -108,8 +81,68 @@ func (n *Node) linkMeta(ctx context.Context, s *metaService, group *raftset.Grou
 		Logger:       n.logger,
 		Registerer:   n.options.Registry,
 	})
-	client.Store(s.client)
-	return err
+	if err != nil {
+		return nil, err
+	}
+	n.metaOf.Store(s) // from here on addresses are known
+	if err := n.openMetaReplica(ctx, s); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// openMetaReplica opens the replica of the metadata group that the node has, if
+// it is still one of the group's.
+func (n *Node) openMetaReplica(ctx context.Context, s *metaService) error {
+	replica := n.identity.MetaReplica
+	if replica == 0 {
+		return nil
+	}
+	if n.metaReplicaRemoved(ctx, s) {
+		n.logger.Warn("this node's metadata replica was removed from its group while the node was away", "replica", replica)
+		return n.identity.holdMeta(n.settings.DataDir, 0)
+	}
+	if err := n.formMeta(ctx); err != nil {
+		return err
+	}
+	return n.startMetaReplica(ctx, s, replica)
+}
+
+// startMetaReplica opens a replica that is formed, and lets the link use it.
+func (n *Node) startMetaReplica(ctx context.Context, s *metaService, replica quorate.ReplicaID) error {
+	machine := metasvc.NewStateMachine(metasvc.StateMachineConfig{})
+	group, err := n.host.Open(ctx, quorate.MetaReplicaSet, replica, machine)
+	if err != nil {
+		return err
+	}
+	controller, err := n.newController(s, group, machine)
+	if err != nil {
+		return errors.Join(err, group.Close())
+	}
+	s.replica = &metaReplica{group: group, controller: controller}
+	s.here.Store(group)
+	s.link.Attach(group, machine)
+	return nil
+}
+
+// metaReplicaRemoved tells whether others say that this node's replica is no
+// member of the metadata group any more. A member that is away when it is removed
+// never hears of it from the group. Numbers are never used again, so that a newer
+// record that lacks the replica is final; when nobody answers the replica is
+// taken for one, since all nodes may be starting at once.
+func (n *Node) metaReplicaRemoved(ctx context.Context, s *metaService) bool {
+	own := s.client.Map().Cluster
+	if own == nil || len(own.Meta) < 2 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, removedTimeout)
+	defer cancel()
+	record, err := s.link.ClusterRecord(ctx)
+	if err != nil || record.ModIndex < own.ModIndex {
+		return false
+	}
+	m, member := record.Replica(n.identity.Node)
+	return !member || m.Replica != n.identity.MetaReplica
 }
 
 func (n *Node) newController(s *metaService, group *raftset.Group, machine *metasvc.StateMachine) (*metasvc.Controller, error) {
@@ -172,10 +205,7 @@ func (n *Node) runMeta(ctx context.Context) {
 	s := n.meta
 	n.background.Go(func() { _ = s.link.Follow(ctx) })                  // returns ctx's error
 	n.background.Go(func() { _ = s.link.Beat(ctx, beatEvery, n.beat) }) // likewise
-	if s.replica == nil {
-		s.replica = n.awaitMetaReplica(ctx)
-	}
-	if s.replica == nil {
+	if s.replica == nil && !n.awaitMetaReplica(ctx) {
 		return // the context has ended
 	}
 	n.controllerHere.Store(s.replica.controller)
@@ -188,33 +218,46 @@ func (n *Node) runMeta(ctx context.Context) {
 			n.fail(fmt.Errorf("controller: %w", err))
 		}
 	})
-	select {
-	case <-stopped:
-	case <-s.replica.group.Failed():
-		n.fail(fmt.Errorf("metadata replica stopped: %w", s.replica.group.Status().Broken))
-		cancel()
-		<-stopped
+	tick := time.NewTicker(leaderlessFor)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stopped:
+			return
+		case <-s.replica.group.Failed():
+			n.fail(fmt.Errorf("metadata replica stopped: %w", s.replica.group.Status().Broken))
+			cancel()
+			<-stopped
+			return
+		case <-tick.C:
+			if s.replica.group.Status().Leader.Replica == 0 && n.metaReplicaRemoved(ctx, s) {
+				n.fail(errors.New("this node's metadata replica was removed from its group; the next start goes on without"))
+				cancel()
+				<-stopped
+				return
+			}
+		}
 	}
 }
 
 // awaitMetaReplica waits until the map wants a replica of the metadata group on
-// this node, and makes it from another's seed. It returns nil when the context
+// this node, and makes it from another's seed. It returns false when the context
 // ends.
-func (n *Node) awaitMetaReplica(ctx context.Context) *metaReplica {
+func (n *Node) awaitMetaReplica(ctx context.Context) bool {
 	var seen *metasvc.Map
 	for {
 		m, err := n.meta.client.AwaitMap(ctx, seen)
 		if err != nil {
-			return nil
+			return false
 		}
 		seen = m
 		if m.Loaded() || m.Cluster == nil || m.Cluster.MetaJoining == nil || m.Cluster.MetaJoining.Node != n.identity.Node {
 			continue
 		}
-		replica, err := n.joinMeta(ctx, m.Cluster.MetaJoining.Replica)
+		err = n.joinMeta(ctx, m.Cluster.MetaJoining.Replica)
 		if err == nil {
 			n.logger.Info("metadata replica made", "replica", m.Cluster.MetaJoining.Replica)
-			return replica
+			return true
 		}
 		n.logger.Warn("metadata replica cannot be made yet", "err", err)
 		seen = nil
@@ -223,43 +266,25 @@ func (n *Node) awaitMetaReplica(ctx context.Context) *metaReplica {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return false
 		}
 	}
 }
 
 // joinMeta makes this node's replica of the metadata group. That the directory
 // has one is on disk before the replica is, so that the next start opens it.
-func (n *Node) joinMeta(ctx context.Context, replica quorate.ReplicaID) (*metaReplica, error) {
+func (n *Node) joinMeta(ctx context.Context, replica quorate.ReplicaID) error {
 	seed, err := n.meta.link.Seed(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.identity.holdMeta(n.settings.DataDir, replica); err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.host.Join(ctx, quorate.MetaReplicaSet, replica, seed); err != nil {
-		return nil, err
+		return err
 	}
-	machine := metasvc.NewStateMachine(metasvc.StateMachineConfig{})
-	group, err := n.host.Open(ctx, quorate.MetaReplicaSet, replica, machine)
-	if err != nil {
-		return nil, err
-	}
-	controller, err := n.newController(n.meta, group, machine)
-	if err != nil {
-		return nil, errors.Join(err, group.Close())
-	}
-	n.meta.link.Attach(group, machine)
-	return &metaReplica{group: group, controller: controller}, nil
-}
-
-// groupHere is the metadata group, where the node has a replica of it.
-func (s *metaService) groupHere() *raftset.Group {
-	if s.replica == nil {
-		return nil
-	}
-	return s.replica.group
+	return n.startMetaReplica(ctx, n.meta, replica)
 }
 
 // close closes the client, which writes its copy of the map, before the group

@@ -124,7 +124,6 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.meta, err = n.openMeta(ctx, known); err != nil {
 		return fmt.Errorf("metadata service: %w", err)
 	}
-	n.metaOf.Store(n.meta)
 	n.open = new(router.Replicas)
 	if n.replicas, err = n.newLifecycle(); err != nil {
 		return err
@@ -183,7 +182,7 @@ func (n *Node) newLifecycle() (*lifecycle.Manager, error) {
 		Node:     n.identity.Node,
 		Host:     n.host,
 		Client:   n.meta.client,
-		Metadata: n.meta.groupHere(),
+		Metadata: n.meta.here.Load,
 		Peers:    n.port,
 		Replicas: n.open,
 		Flush: lifecycle.FlushLimits{

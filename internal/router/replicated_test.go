@@ -338,3 +338,45 @@ func TestADeletionIsCommittedAtTheLeader(t *testing.T) {
 		}
 	}
 }
+
+// The file of a sealed set is read wherever it is: a member that is away, or has
+// none yet, is passed over.
+func TestASealedSetIsReadFromAnyMember(t *testing.T) {
+	r := newRigOf(t, 2)
+	r.keep(t)
+	r.mustWrite(t, manySeries(20, at(-3600))...)
+	r.seal(t, at(-3600))
+	m := r.client.Map()
+	for _, set := range m.Bucket(1, at(-3600)).Sets {
+		there := set.Members[0]
+		other := metasvc.Member{Node: r.nodes[0], Replica: there.Replica + 1000}
+		if other.Node == there.Node {
+			other.Node = r.nodes[1]
+		}
+		both := *set
+		both.Members = []metasvc.Member{other, there}
+		for _, down := range []bool{false, true} {
+			r.network.setDown(other.Node, down)
+			p, err := r.view(t.Context(), m, &both, r.tenant)
+			if err != nil {
+				t.Fatalf("with the first member down %t: %v", down, err)
+			}
+			q, err := p.shards[0].querier(r.tenant, at(-7200), at(0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(linesOf(t, q.Select(t.Context(), true, nil, named("m")))); n == 0 || n == 20 {
+				t.Errorf("%d series of one shard are read, want some of 20", n)
+			}
+			if err := q.Close(); err != nil {
+				t.Fatal(err)
+			}
+			p.release()
+		}
+		r.network.setDown(other.Node, false)
+		both.Members = both.Members[:1]
+		if _, err := r.view(t.Context(), m, &both, r.tenant); !isRetriable(err) || !strings.Contains(err.Error(), "no open replica") {
+			t.Errorf("without the member that has it: %v, want a retriable error", err)
+		}
+	}
+}

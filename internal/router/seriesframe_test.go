@@ -76,6 +76,7 @@ func sampleAt(it chunkenc.Iterator, vt chunkenc.ValueType) layerSample {
 		_, s.h = it.AtHistogram(nil)
 	case chunkenc.ValFloatHistogram:
 		_, s.fh = it.AtFloatHistogram(nil)
+	case chunkenc.ValNone: // there is no sample
 	}
 	return s
 }

@@ -1,0 +1,284 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
+	"github.com/quorate/quorate/raftset"
+)
+
+// Config says what a run is.
+type Config struct {
+	// Seed decides what goes wrong when, and what the clients do.
+	Seed uint64
+	// Dir is an empty directory.
+	Dir string
+	// Length is how long faults and clients go on, in virtual time.
+	Length time.Duration
+	// Settle returns when everything but its caller waits for time to pass:
+	// synctest.Wait.
+	Settle func()
+
+	mutant mutant
+}
+
+// mutant is a mistake that a run makes on purpose, which it has to find.
+type mutant int
+
+const (
+	noMutant mutant = iota
+	// readsUnconfirmed reads at a node that says it leads, without asking others.
+	readsUnconfirmed
+	// readsFollowers reads at any node.
+	readsFollowers
+	// acknowledgesEarly takes a batch for stored that a leader has taken and
+	// not committed.
+	acknowledgesEarly
+	// forgets has killed processes find their files as they were some time ago:
+	// a disk that says fsync is done when it is not.
+	forgets
+	// diverges has every other member apply what is in no log.
+	diverges
+)
+
+// What a run consists of.
+const (
+	founders        = 3
+	writers         = 3
+	seriesPerWriter = 4
+	readers         = 3
+	usualWritePause = 300 * time.Millisecond
+	usualReadPause  = 400 * time.Millisecond
+	// convergence is how long a healed set may take until its members are equal.
+	convergence = 3 * time.Minute
+)
+
+func (*Config) writeEvery() time.Duration { return usualWritePause }
+func (*Config) readEvery() time.Duration  { return usualReadPause }
+func (*Config) series() int               { return writers * seriesPerWriter }
+
+// The streams of chance.
+const (
+	streamRun uint64 = iota + 1
+	streamNetwork
+	streamNemesis
+	streamMembers
+	streamClients uint64 = 100
+	streamDisks   uint64 = 1000
+)
+
+// Report says what a run was.
+type Report struct {
+	Seed    uint64
+	Virtual time.Duration
+	// Counts says how often what happened.
+	Counts map[string]int
+	// Term and Index are the set's at the end, Samples what each member holds.
+	Term, Index, Samples uint64
+	// Trace has the last events.
+	Trace []string
+}
+
+// String prints the report in one line.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %v virtual, term %d, index %d, %d samples", r.Seed, r.Virtual.Round(time.Second), r.Term, r.Index, r.Samples)
+	for _, what := range slices.Sorted(maps.Keys(r.Counts)) {
+		fmt.Fprintf(&b, ", %s %d", what, r.Counts[what])
+	}
+	return b.String()
+}
+
+// simulation is one run.
+type simulation struct {
+	cfg     Config
+	trace   *trace
+	network *network
+	history *History
+	// trailing is what flushes keep of the log.
+	trailing int
+	founders []raftset.Member
+	// quiet is held by whoever has everything settle.
+	quiet chan struct{}
+	// watchers are the goroutines of processes, the dead ones too.
+	watchers sync.WaitGroup
+	cancel   context.CancelCauseFunc
+
+	mu sync.Mutex
+	// nodes are those that have, or get, a member of the set.
+	nodes  []*node
+	counts map[string]int
+	failed error
+}
+
+// Run is one run: it starts a set, lets clients write and read while faults come
+// and go, heals, and compares all members. It returns what it found to be wrong.
+// It is to be called in a synctest bubble.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	s := &simulation{
+		cfg: cfg, trace: newTrace(), history: NewHistory(), quiet: make(chan struct{}, 1),
+		network: newNetwork(newChance(cfg.Seed, streamNetwork)), counts: make(map[string]int),
+	}
+	own := newChance(cfg.Seed, streamRun)
+	// Half of the runs send manifests to who lags a little, half sends entries.
+	s.trailing = []int{1, 256 << 10}[own.below(2)]
+	report := &Report{Seed: cfg.Seed}
+	began := time.Now()
+	err := s.run(ctx, report)
+	report.Virtual, report.Trace = time.Since(began), s.trace.all()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	report.Counts = maps.Clone(s.counts)
+	return report, err
+}
+
+func (s *simulation) run(ctx context.Context, report *Report) error {
+	// The processes outlive the clients, and what they do when they end.
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	defer s.cancel(nil)
+	for i := range founders {
+		n := newNode(s, i+1, true)
+		s.founders = append(s.founders, n.member)
+		s.admit(n)
+	}
+	for _, n := range s.members() {
+		s.must(n.start(ctx))
+	}
+	s.live(ctx)
+	if s.failure() == nil {
+		s.must(s.converge(ctx, report))
+	}
+	for _, n := range s.members() {
+		n.end()
+	}
+	s.watchers.Wait()
+	s.network.close()
+	return s.failure()
+}
+
+// live lets clients and faults do what they do, and heals in the end.
+func (s *simulation) live(ctx context.Context) {
+	calls, cancel := context.WithCancel(ctx)
+	defer cancel()
+	over := make(chan struct{})
+	var clients, faults sync.WaitGroup
+	for i := range writers {
+		w := &writer{sim: s, chance: newChance(s.cfg.Seed, streamClients+uint64(i)), refs: make(map[int]wire.SeriesRef)}
+		for k := range seriesPerWriter {
+			w.series = append(w.series, i*seriesPerWriter+k)
+		}
+		clients.Go(func() { w.run(calls) })
+	}
+	for i := range readers {
+		r := &reader{sim: s, chance: newChance(s.cfg.Seed, streamClients+uint64(writers+i))}
+		clients.Go(func() { r.run(calls) })
+	}
+	faults.Go(func() { newNemesis(s).run(ctx, over) })
+	faults.Go(func() { newSurgeon(s).run(ctx, over) })
+	if s.cfg.mutant == forgets {
+		faults.Go(func() { s.remember(over) })
+	}
+	pause(ctx, s.cfg.Length)
+	cancel()
+	close(over)
+	clients.Wait()
+	faults.Wait()
+}
+
+// fail notes the first thing that is wrong, and ends the run.
+func (s *simulation) fail(err error) {
+	s.mu.Lock()
+	first := s.failed == nil
+	if first {
+		s.failed = err
+	}
+	s.mu.Unlock()
+	if first {
+		s.trace.add("WRONG: %v", err)
+		s.cancel(err)
+	}
+}
+
+// must is fail for what may be nil, or come of the run's end.
+func (s *simulation) must(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.fail(err)
+	}
+}
+
+func (s *simulation) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+func (s *simulation) count(what string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[what] += n
+}
+
+// members returns the nodes that have, or get, a member of the set.
+func (s *simulation) members() []*node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.nodes)
+}
+
+func (s *simulation) admit(n *node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = append(s.nodes, n)
+}
+
+func (s *simulation) drop(n *node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = slices.DeleteFunc(s.nodes, func(o *node) bool { return o == n })
+}
+
+func (s *simulation) anyNode(c *chance) *node {
+	all := s.members()
+	return all[c.below(len(all))]
+}
+
+// nodeOf returns a node by its ID, nil if it has no member.
+func (s *simulation) nodeOf(id quorate.NodeID) *node {
+	for _, n := range s.members() {
+		if n.member.Node == id {
+			return n
+		}
+	}
+	return nil
+}
+
+func (s *simulation) processOf(id quorate.NodeID) *process {
+	if n := s.nodeOf(id); n != nil {
+		return n.process()
+	}
+	return nil
+}
+
+// leading returns a process that says it leads, the one of the latest term, nil
+// if there is none.
+func (s *simulation) leading() (leader *process) {
+	latest := uint64(0)
+	for _, n := range s.members() {
+		p := n.process()
+		if p == nil {
+			continue
+		}
+		if term, leads := p.group.Leadership(); leads && term >= latest {
+			leader, latest = p, term
+		}
+	}
+	return leader
+}
