@@ -33,9 +33,9 @@ const (
 // registerAdmin lets other nodes ask this one.
 func (n *Node) registerAdmin() {
 	n.port.Handle(methodBeats, func(context.Context, quorate.NodeID, []byte) ([]byte, error) {
-		var beats [][]byte
+		var beats []agedBeat
 		for _, beat := range n.meta.beats.List() {
-			beats = append(beats, metasvc.AppendHeartbeat(nil, beat))
+			beats = append(beats, agedBeat{metasvc.AppendHeartbeat(nil, beat), time.Since(beat.Received)})
 		}
 		return json.Marshal(beats)
 	})
@@ -68,20 +68,27 @@ func (n *Node) askBeats(ctx context.Context, node quorate.NodeID) (beats []metas
 		n.logger.Debug("heartbeats are not known", "node", node, "err", err)
 		return nil
 	}
-	var encoded [][]byte
+	var encoded []agedBeat
 	if err := json.Unmarshal(answer, &encoded); err != nil {
 		n.logger.Warn("heartbeats cannot be read", "node", node, "err", err)
 		return nil
 	}
 	for _, b := range encoded {
-		beat, err := metasvc.DecodeHeartbeat(b)
+		beat, err := metasvc.DecodeHeartbeat(b.Beat)
 		if err != nil {
 			n.logger.Warn("heartbeat cannot be read", "node", node, "err", err)
 			continue
 		}
+		beat.Received = time.Now().Add(-b.Age)
 		beats = append(beats, beat)
 	}
 	return beats
+}
+
+// agedBeat is an encoded heartbeat and how long ago it was heard.
+type agedBeat struct {
+	Beat []byte        `json:"beat"`
+	Age  time.Duration `json:"age"`
 }
 
 type transferRequest struct {
