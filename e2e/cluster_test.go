@@ -99,7 +99,7 @@ func (s *server) adminData(t *testing.T, path string, data any) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	defer resp.Body.Close()
 	answer := struct {
 		Status, Error string
 		Data          any

@@ -75,8 +75,8 @@ func ip(t *testing.T, args ...string) {
 	}
 }
 
-// ipQuietly is ip for what may be gone already.
+// ipQuietly is ip for what may be gone already, also when the test has ended.
 func ipQuietly(t *testing.T, args ...string) {
 	t.Helper()
-	_ = exec.Command("ip", args...).Run() //nolint:noctx // also in a cleanup, when the test's context has ended
+	_ = exec.Command("ip", args...).Run()
 }

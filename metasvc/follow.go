@@ -76,18 +76,27 @@ func (s *state) checkBatch(b Batch) error {
 		if bucket == nil || bucket.State == BucketDropping {
 			continue
 		}
-		if len(bucket.SetIDs) != len(bucket.OverlayIDs) {
-			return fmt.Errorf("%w: bucket %d has %d sets and %d overlays", ErrCorrupt, bucket.ID, len(bucket.SetIDs), len(bucket.OverlayIDs))
+		if err := s.checkBucketOf(bucket, sets); err != nil {
+			return err
 		}
-		for shard := range bucket.SetIDs {
-			for _, id := range []quorate.ReplicaSetID{bucket.SetIDs[shard], bucket.OverlayIDs[shard]} {
-				set, changed := sets[id]
-				if !changed {
-					set = s.sets[id]
-				}
-				if set == nil && (id != 0 || id == bucket.SetIDs[shard]) || set != nil && (set.Bucket != bucket.ID || set.Shard != shard) {
-					return fmt.Errorf("%w: bucket %d shard %d names set %d, which is not that shard", ErrCorrupt, bucket.ID, shard, id)
-				}
+	}
+	return nil
+}
+
+// checkBucketOf checks that a bucket names sets of its own, among those that a
+// batch brings and, where it does not, those that are there.
+func (s *state) checkBucketOf(bucket *BucketRecord, sets map[quorate.ReplicaSetID]*ReplicaSet) error {
+	if len(bucket.SetIDs) != len(bucket.OverlayIDs) {
+		return fmt.Errorf("%w: bucket %d has %d sets and %d overlays", ErrCorrupt, bucket.ID, len(bucket.SetIDs), len(bucket.OverlayIDs))
+	}
+	for shard := range bucket.SetIDs {
+		for _, id := range []quorate.ReplicaSetID{bucket.SetIDs[shard], bucket.OverlayIDs[shard]} {
+			set, changed := sets[id]
+			if !changed {
+				set = s.sets[id]
+			}
+			if set == nil && (id != 0 || id == bucket.SetIDs[shard]) || set != nil && (set.Bucket != bucket.ID || set.Shard != shard) {
+				return fmt.Errorf("%w: bucket %d shard %d names set %d, which is not that shard", ErrCorrupt, bucket.ID, shard, id)
 			}
 		}
 	}

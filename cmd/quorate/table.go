@@ -31,43 +31,51 @@ func printJSON(w io.Writer, data json.RawMessage) error {
 func printTable(w io.Writer, data json.RawMessage, columns []column) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber() // numbers of sets are larger than floats can tell apart
-	var rows []map[string]any
-	if len(data) > 0 && data[0] == '[' {
-		if err := decoder.Decode(&rows); err != nil {
-			return err
-		}
-	} else {
+	if len(data) == 0 || data[0] != '[' {
 		var object map[string]any
 		if err := decoder.Decode(&object); err != nil {
 			return err
 		}
 		return printObject(w, object)
 	}
+	var rows []map[string]any
+	if err := decoder.Decode(&rows); err != nil {
+		return err
+	}
 	if len(columns) == 0 && len(rows) > 0 {
 		for _, field := range slices.Sorted(maps.Keys(rows[0])) {
 			columns = append(columns, column{field, field})
 		}
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	titles := make([]string, len(columns))
 	for i, c := range columns {
 		titles[i] = strings.ToUpper(c.title)
 	}
-	fmt.Fprintln(t, strings.Join(titles, "\t"))
+	var lines strings.Builder
+	lines.WriteString(strings.Join(titles, "\t") + "\n")
 	for _, row := range rows {
 		cells := make([]string, len(columns))
 		for i, c := range columns {
 			cells[i] = cell(row[c.field])
 		}
-		fmt.Fprintln(t, strings.Join(cells, "\t"))
+		lines.WriteString(strings.Join(cells, "\t") + "\n")
 	}
-	return t.Flush()
+	return writeAligned(w, lines.String())
 }
 
 func printObject(w io.Writer, object map[string]any) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var lines strings.Builder
 	for _, field := range slices.Sorted(maps.Keys(object)) {
-		fmt.Fprintf(t, "%s\t%s\n", field, cell(object[field]))
+		lines.WriteString(field + "\t" + cell(object[field]) + "\n")
+	}
+	return writeAligned(w, lines.String())
+}
+
+// writeAligned writes lines of cells, separated by tabs, as columns.
+func writeAligned(w io.Writer, lines string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if _, err := io.WriteString(t, lines); err != nil {
+		return err
 	}
 	return t.Flush()
 }

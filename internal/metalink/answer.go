@@ -24,7 +24,7 @@ const (
 	answerLed       = 1
 )
 
-func appendAnswer(dst []byte, a answer) []byte {
+func encodeAnswer(a answer) (dst []byte) {
 	if !a.led {
 		dst = append(dst, version, answerNotLeader)
 		return cursor.AppendBytes(appendNode(dst, a.leader.ID), a.leader.Address)

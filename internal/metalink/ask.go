@@ -219,7 +219,7 @@ func (l *Link) candidates() []quorate.NodeID {
 func (l *Link) lookAround(ctx context.Context) []quorate.NodeID {
 	var found []quorate.NodeID
 	for _, address := range l.cfg.Addresses {
-		h, err := greet(ctx, l.cfg.Port, address, appendGreeting(nil, false))
+		h, err := greet(ctx, l.cfg.Port, address, encodeGreeting(false))
 		if err != nil || h.Cluster.IsZero() {
 			continue // what is told is why the nodes known did not answer
 		}

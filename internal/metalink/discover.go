@@ -114,7 +114,7 @@ type round struct {
 func ask(ctx context.Context, cfg DiscoverConfig) round {
 	r := round{self: cfg.Greeter.cfg.Self, at: make(map[quorate.NodeID]string)}
 	seeks := cfg.Expect > 0 && !cfg.Greeter.cfg.State && cfg.Greeter.promise() == quorate.NodeID{}
-	greeting := appendGreeting(nil, seeks)
+	greeting := encodeGreeting(seeks)
 	hellos := make([]Hello, len(cfg.Addresses))
 	errs := make([]error, len(cfg.Addresses))
 	var group sync.WaitGroup

@@ -292,7 +292,7 @@ func TestPromises(t *testing.T) {
 	g := NewGreeter(GreeterConfig{Self: nodeID("n2"), Cluster: func() quorate.ClusterID { return quorate.ClusterID{} }, Port: newNetwork().join(nodeID("n2"))})
 	seek := func(from string, seeks bool) quorate.NodeID {
 		t.Helper()
-		b, err := g.answer(t.Context(), nodeID(from), appendGreeting(nil, seeks))
+		b, err := g.answer(t.Context(), nodeID(from), encodeGreeting(seeks))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -326,8 +326,10 @@ func TestPromises(t *testing.T) {
 		t.Errorf("released by another, got %v", got)
 	}
 	g.release(nodeID("n1"))
-	if !g.found() || !g.found() {
-		t.Error("a node without a promise does not found")
+	for range 2 {
+		if !g.found() {
+			t.Error("a node without a promise does not found")
+		}
 	}
 	g.release(nodeID("n2"))
 	if got := seek("n0", true); got != nodeID("n2") {

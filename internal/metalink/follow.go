@@ -139,7 +139,7 @@ func (l *Link) leaveSource() {
 
 // follow feeds the state machine from a node until the watch ends.
 func (l *Link) follow(ctx context.Context, node quorate.NodeID, from uint64) error {
-	recv, err := l.cfg.Port.Stream(ctx, node, methodWatch, appendWatch(nil, from))
+	recv, err := l.cfg.Port.Stream(ctx, node, methodWatch, encodeWatch(from))
 	if err != nil {
 		return err
 	}

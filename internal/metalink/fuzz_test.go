@@ -9,18 +9,18 @@ import (
 
 func FuzzHello(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(appendHello(nil, Hello{Node: nodeID("n1")}))
-	f.Add(appendHello(nil, Hello{
+	f.Add(encodeHello(Hello{Node: nodeID("n1")}))
+	f.Add(encodeHello(Hello{
 		Node: nodeID("n1"), Cluster: testCluster, State: true, Promised: nodeID("n2"), Leader: nodeID("n3"),
 		Meta: []MetaNode{{nodeID("n1"), address("n1")}, {nodeID("n2"), ""}},
 	}))
-	f.Add(appendHello(nil, Hello{Node: nodeID("n1"), Meta: make([]MetaNode, 2*maxMetaNodes)}))
+	f.Add(encodeHello(Hello{Node: nodeID("n1"), Meta: make([]MetaNode, 2*maxMetaNodes)}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := decodeHello(b)
 		if err != nil {
 			return
 		}
-		if again := appendHello(nil, h); !bytes.Equal(again, b) {
+		if again := encodeHello(h); !bytes.Equal(again, b) {
 			t.Errorf("%x is read as what is written %x", b, again)
 		}
 	})
@@ -28,15 +28,15 @@ func FuzzHello(f *testing.F) {
 
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(appendAnswer(nil, answer{led: true, index: 1 << 40, result: []byte("result")}))
-	f.Add(appendAnswer(nil, answer{leader: MetaNode{nodeID("n1"), address("n1")}}))
+	f.Add(encodeAnswer(answer{led: true, index: 1 << 40, result: []byte("result")}))
+	f.Add(encodeAnswer(answer{leader: MetaNode{nodeID("n1"), address("n1")}}))
 	f.Add([]byte{version, 2})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := decodeAnswer(b)
 		if err != nil {
 			return
 		}
-		if again := appendAnswer(nil, a); !bytes.Equal(again, b) {
+		if again := encodeAnswer(a); !bytes.Equal(again, b) {
 			t.Errorf("%x is read as what is written %x", b, again)
 		}
 	})
@@ -44,20 +44,20 @@ func FuzzAnswer(f *testing.F) {
 
 func FuzzRequests(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(appendGreeting(nil, true))
-	f.Add(appendWatch(nil, 1<<40))
+	f.Add(encodeGreeting(true))
+	f.Add(encodeWatch(1 << 40))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if seeks, err := decodeGreeting(b); err == nil && !bytes.Equal(appendGreeting(nil, seeks), b) {
+		if seeks, err := decodeGreeting(b); err == nil && !bytes.Equal(encodeGreeting(seeks), b) {
 			t.Errorf("%x is read as another greeting", b)
 		}
-		if from, err := decodeWatch(b); err == nil && !bytes.Equal(appendWatch(nil, from), b) {
+		if from, err := decodeWatch(b); err == nil && !bytes.Equal(encodeWatch(from), b) {
 			t.Errorf("%x is read as another watch", b)
 		}
 	})
 }
 
 func TestAnotherVersionIsRefused(t *testing.T) {
-	b := appendHello(nil, Hello{Node: quorate.NodeID{Name: "n1"}})
+	b := encodeHello(Hello{Node: quorate.NodeID{Name: "n1"}})
 	b[0] = version + 1
 	if _, err := decodeHello(b); err == nil {
 		t.Error("hello: want an error, got none")

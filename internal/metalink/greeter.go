@@ -75,7 +75,7 @@ func (g *Greeter) answer(_ context.Context, from quorate.NodeID, request []byte)
 	if directory != nil {
 		h.Meta, h.Leader = directory.MetaNodes(), directory.Leader()
 	}
-	return appendHello(nil, h), nil
+	return encodeHello(h), nil
 }
 
 // promiseLocked promises to wait for a node, if that may be: it goes by a

@@ -61,8 +61,8 @@ func begin(b []byte, what string) (*cursor.Cursor, error) {
 	return c, nil
 }
 
-func appendHello(dst []byte, h Hello) []byte {
-	dst = append(dst, version)
+func encodeHello(h Hello) []byte {
+	dst := []byte{version}
 	dst = appendNode(dst, h.Node)
 	dst = append(dst, h.Cluster[:]...)
 	dst = appendBool(dst, h.State)
@@ -116,10 +116,10 @@ func decodeHello(b []byte) (Hello, error) {
 	return h, nil
 }
 
-// appendGreeting appends the request of a hello: whether the asker would found
+// encodeGreeting returns the request of a hello: whether the asker would found
 // a cluster, if it were promised to wait for it.
-func appendGreeting(dst []byte, seeks bool) []byte {
-	return appendBool(append(dst, version), seeks)
+func encodeGreeting(seeks bool) []byte {
+	return appendBool([]byte{version}, seeks)
 }
 
 func decodeGreeting(b []byte) (seeks bool, err error) {

@@ -44,7 +44,7 @@ func (l *Link) ClusterRecord(ctx context.Context) (newest *metasvc.Cluster, err 
 func (l *Link) recordOf(ctx context.Context, node quorate.NodeID) (*metasvc.Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
-	recv, err := l.cfg.Port.Stream(ctx, node, methodWatch, appendWatch(nil, 0))
+	recv, err := l.cfg.Port.Stream(ctx, node, methodWatch, encodeWatch(0))
 	if err != nil {
 		return nil, err
 	}

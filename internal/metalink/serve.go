@@ -54,7 +54,7 @@ func (l *Link) asLeader(lead func(Group) (result []byte, err error)) ([]byte, er
 	if r.leads() {
 		result, err := lead(r.group)
 		if err == nil {
-			return appendAnswer(nil, answer{led: true, index: r.group.Status().AppliedIndex, result: result}), nil
+			return encodeAnswer(answer{led: true, index: r.group.Status().AppliedIndex, result: result}), nil
 		}
 		if !errors.As(err, new(*raftset.NotLeaderError)) {
 			return nil, err
@@ -64,7 +64,7 @@ func (l *Link) asLeader(lead func(Group) (result []byte, err error)) ([]byte, er
 	if leader == l.cfg.Self {
 		leader = quorate.NodeID{} // it has just lost it
 	}
-	return appendAnswer(nil, answer{leader: MetaNode{leader, l.addressOf(leader)}}), nil
+	return encodeAnswer(answer{leader: MetaNode{leader, l.addressOf(leader)}}), nil
 }
 
 func (l *Link) servePropose(ctx context.Context, command []byte) ([]byte, error) {
@@ -211,8 +211,8 @@ func onClose(c <-chan struct{}, f func()) (stop func()) {
 	}
 }
 
-func appendWatch(dst []byte, from uint64) []byte {
-	return binary.AppendUvarint(append(dst, version), from)
+func encodeWatch(from uint64) []byte {
+	return binary.AppendUvarint([]byte{version}, from)
 }
 
 func decodeWatch(b []byte) (from uint64, err error) {

@@ -50,7 +50,7 @@ func (p *Port) CallAddress(ctx context.Context, address, method string, request 
 	defer func() { _ = client.Close() }() // it only says that it was closed before
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(p.running, func() { cancel(ErrClosed) })()
+	defer context.AfterFunc(p.running, func() { cancel(ErrClosed) })() //nolint:contextcheck // the port's end ends the call as well
 	return p.callOn(ctx, client, address, quorate.NodeID{}, method, request)
 }
 
@@ -139,7 +139,7 @@ func (p *Port) Stream(ctx context.Context, to quorate.NodeID, method string, req
 		return nil, err
 	}
 	var ended error
-	return func() ([]byte, error) {
+	return func() ([]byte, error) { //nolint:contextcheck // the stream has the context
 		if ended != nil {
 			return nil, ended
 		}

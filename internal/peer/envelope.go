@@ -44,9 +44,9 @@ func decodeRequest(b []byte) (method string, body []byte, err error) {
 	return method, c.B, nil
 }
 
-// appendError appends the reply that carries an error. Of the error survive
+// encodeError returns the reply that carries an error. Of the error survive
 // its kind, RetryAfter (whole milliseconds, rounded up) and its text.
-func appendError(dst []byte, reply byte, err error) []byte {
+func encodeError(reply byte, err error) []byte {
 	err = withKind(err)
 	var retry time.Duration
 	var kinded *quorate.Error
@@ -54,7 +54,7 @@ func appendError(dst []byte, reply byte, err error) []byte {
 		retry = max(kinded.RetryAfter, 0)
 	}
 	text := err.Error()
-	dst = append(dst, reply, byte(quorate.KindOf(err)))
+	dst := []byte{reply, byte(quorate.KindOf(err))}
 	dst = binary.AppendUvarint(dst, uint64((retry+time.Millisecond-1)/time.Millisecond))
 	return append(dst, text[:min(len(text), maxErrorText)]...)
 }

@@ -41,15 +41,15 @@ func FuzzFrame(f *testing.F) {
 
 func FuzzHello(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(appendHello(nil, hello{from: nodeID("n1")}))
-	f.Add(appendHello(nil, hello{cluster: testCluster, from: nodeID("n1"), to: nodeID("n2")}))
-	f.Add(appendHello(nil, hello{from: nodeID(strings.Repeat("n", 2000))}))
+	f.Add(encodeHello(hello{from: nodeID("n1")}))
+	f.Add(encodeHello(hello{cluster: testCluster, from: nodeID("n1"), to: nodeID("n2")}))
+	f.Add(encodeHello(hello{from: nodeID(strings.Repeat("n", 2000))}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := decodeHello(b)
 		if err != nil {
 			return
 		}
-		if again := appendHello(nil, h); !bytes.Equal(again, b) {
+		if again := encodeHello(h); !bytes.Equal(again, b) {
 			t.Errorf("%x is read as what is written %x", b, again)
 		}
 	})
@@ -73,8 +73,8 @@ func FuzzRequest(f *testing.F) {
 func FuzzReply(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{replyData, 1, 2, 3})
-	f.Add(appendError(nil, replyError, &quorate.Error{Kind: quorate.Limited, Err: errors.New("slow down"), RetryAfter: time.Minute}))
-	f.Add(appendError(nil, replyStarting, ErrStarting))
+	f.Add(encodeError(replyError, &quorate.Error{Kind: quorate.Limited, Err: errors.New("slow down"), RetryAfter: time.Minute}))
+	f.Add(encodeError(replyStarting, ErrStarting))
 	f.Add([]byte{replyError, 99, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 'x'})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		body, err := decodeReply(b, "n1")
@@ -89,7 +89,7 @@ func FuzzReply(f *testing.F) {
 }
 
 func TestBytesOfAnotherVersionAreRefused(t *testing.T) {
-	h := appendHello(nil, hello{from: nodeID("n1")})
+	h := encodeHello(hello{from: nodeID("n1")})
 	h[0] = 2
 	if _, err := decodeHello(h); !errors.Is(err, errVersion) {
 		t.Errorf("handshake: got %v", err)
@@ -108,7 +108,7 @@ func TestBytesOfAnotherVersionAreRefused(t *testing.T) {
 }
 
 func TestALongErrorTextIsCut(t *testing.T) {
-	b := appendError(nil, replyError, errors.New(strings.Repeat("x", 2*maxErrorText)))
+	b := encodeError(replyError, errors.New(strings.Repeat("x", 2*maxErrorText)))
 	if len(b) > maxErrorText+16 {
 		t.Errorf("the reply has %d bytes", len(b))
 	}

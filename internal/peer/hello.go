@@ -34,8 +34,8 @@ var errHello = errors.New("damaged handshake")
 // errVersion is found in the error of a handshake that another version wrote.
 var errVersion = errors.New("unknown protocol version")
 
-func appendHello(dst []byte, h hello) []byte {
-	dst = append(dst, protocolVersion)
+func encodeHello(h hello) []byte {
+	dst := []byte{protocolVersion}
 	dst = append(dst, h.cluster[:]...)
 	dst = appendNode(dst, h.from)
 	return appendNode(dst, h.to)
@@ -46,7 +46,7 @@ func appendNode(dst []byte, id quorate.NodeID) []byte {
 	return append(dst, id.Incarnation[:]...)
 }
 
-// decodeHello reads what appendHello wrote.
+// decodeHello reads what encodeHello wrote.
 func decodeHello(b []byte) (hello, error) {
 	c := cursor.Cursor{B: b, Shortest: true}
 	if v := c.U8(); !c.Bad && v != protocolVersion {
@@ -81,7 +81,7 @@ func takeNode(c *cursor.Cursor) quorate.NodeID {
 
 // header returns the handshake as gRPC carries it.
 func (h hello) header() metadata.MD {
-	return metadata.MD{helloKey: []string{string(appendHello(nil, h))}}
+	return metadata.MD{helloKey: []string{string(encodeHello(h))}}
 }
 
 // helloOf reads the handshake out of a request's headers.

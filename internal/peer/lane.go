@@ -310,7 +310,8 @@ func (l *lane) connected(ctx context.Context) error {
 	}
 	var broken error
 	ended := make(chan struct{})
-	go func() { // ends with the stream, at the latest by cancel, and is waited for below
+	// It ends with the stream, at the latest by cancel, and is waited for below.
+	go func() { //nolint:contextcheck // the stream has the context
 		defer close(ended)
 		broken = l.read(stream)
 	}()

@@ -200,7 +200,7 @@ func (p *Port) serveCall(_ any, ctx context.Context, decode func(any) error, _ g
 	switch {
 	case !ok:
 		p.metrics.handled.WithLabelValues("unknown", outcomeStarting).Inc()
-		return reply(appendError(nil, replyStarting, fmt.Errorf("%w: nothing handles %q", ErrStarting, method))), nil
+		return reply(encodeError(replyStarting, fmt.Errorf("%w: nothing handles %q", ErrStarting, method))), nil
 	case stranger && !h.stranger:
 		p.metrics.refused.Inc()
 		return nil, status.Errorf(codes.FailedPrecondition, "%q is not for nodes without a cluster", method)
@@ -211,7 +211,7 @@ func (p *Port) serveCall(_ any, ctx context.Context, decode func(any) error, _ g
 	}
 	p.metrics.handled.WithLabelValues(method, outcomeOf(err)).Inc()
 	if err != nil {
-		return reply(appendError(nil, replyError, err)), nil
+		return reply(encodeError(replyError, err)), nil
 	}
 	return &outgoing{mem.BufferSlice{mem.SliceBuffer{replyData}, mem.SliceBuffer(body)}}, nil
 }
@@ -254,12 +254,12 @@ func (p *Port) serveStream(_ any, stream grpc.ServerStream) error {
 	h, ok := p.streamHandler(method)
 	if !ok {
 		p.metrics.handled.WithLabelValues("unknown", outcomeStarting).Inc()
-		return stream.SendMsg(reply(appendError(nil, replyStarting, fmt.Errorf("%w: nothing handles %q", ErrStarting, method))))
+		return stream.SendMsg(reply(encodeError(replyStarting, fmt.Errorf("%w: nothing handles %q", ErrStarting, method))))
 	}
 	err = p.stream(stream, method, h, from, request)
 	p.metrics.handled.WithLabelValues(method, outcomeOf(err)).Inc()
 	if err != nil {
-		return stream.SendMsg(reply(appendError(nil, replyError, err)))
+		return stream.SendMsg(reply(encodeError(replyError, err)))
 	}
 	return nil
 }
