@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -153,11 +154,12 @@ func (p *process) waitReady(t *testing.T, url string) {
 		if err != nil {
 			return err
 		}
-		if err := resp.Body.Close(); err != nil {
+		body, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
 			return err
 		}
 		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s answers %s", url, resp.Status)
+			return fmt.Errorf("%s answers %s: %s", url, resp.Status, bytes.TrimSpace(body))
 		}
 		return nil
 	}))

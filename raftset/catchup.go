@@ -2,47 +2,65 @@ package raftset
 
 import (
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // quietReplay is the size of a log whose replay is not worth telling.
 const quietReplay = 1 << 20
 
+// replayPoll is how often a replica that has not caught up is looked at.
+const replayPoll = 100 * time.Millisecond
+
 // catchUp follows a replica that starts through the log that it found: until
 // the last command there has been applied, its state is older than what it
 // acknowledged before it stopped.
 type catchUp struct {
-	upTo    uint64 // the index of the last command found past the manifest; 0: none
-	entries int    // the commands past the manifest
-	bytes   int64  // of their data
+	// upTo is the index of the last command found past the manifest, or where
+	// the log was cut before it; 0: none.
+	upTo    atomic.Uint64
+	entries int   // the commands past the manifest
+	bytes   int64 // of their data
 	started time.Time
 	logger  *slog.Logger
 	done    chan struct{}
+	finish  sync.Once
 }
 
 func newCatchUp(t tail, logger *slog.Logger) *catchUp {
-	c := &catchUp{upTo: t.lastCommand, entries: t.commands, bytes: t.bytes, started: time.Now(), logger: logger, done: make(chan struct{})}
-	if c.upTo == 0 {
-		close(c.done)
+	c := &catchUp{entries: t.commands, bytes: t.bytes, started: time.Now(), logger: logger, done: make(chan struct{})}
+	c.upTo.Store(t.lastCommand)
+	if t.lastCommand == 0 {
+		c.finish.Do(func() { close(c.done) })
 	}
 	return c
 }
 
-// applied notes that an entry was applied. Only the apply goroutine calls it.
+// applied notes that everything up to an index was applied.
 func (c *catchUp) applied(index uint64) {
-	if c.upTo == 0 || index < c.upTo {
+	if index < c.upTo.Load() {
 		return
 	}
-	c.upTo = 0
-	close(c.done)
-	took := time.Since(c.started)
-	tell := c.logger.Info
-	if c.bytes < quietReplay {
-		tell = c.logger.Debug
+	c.finish.Do(func() {
+		close(c.done)
+		took := time.Since(c.started)
+		tell := c.logger.Info
+		if c.bytes < quietReplay {
+			tell = c.logger.Debug
+		}
+		tell("log replayed", "entries", c.entries, "bytes", c.bytes, "took", took,
+			"entries_per_second", int64(float64(c.entries)/took.Seconds()),
+			"mib_per_second", int64(float64(c.bytes)/took.Seconds())>>20)
+	})
+}
+
+// truncated notes that the log lost its end, from an index on: what was never
+// committed there will never be applied.
+func (c *catchUp) truncated(from uint64) {
+	if from <= c.upTo.Load() {
+		c.upTo.Store(from - 1)
 	}
-	tell("log replayed", "entries", c.entries, "bytes", c.bytes, "took", took,
-		"entries_per_second", int64(float64(c.entries)/took.Seconds()),
-		"mib_per_second", int64(float64(c.bytes)/took.Seconds())>>20)
 }
 
 // Replayed is closed once the replica has applied every command that its log

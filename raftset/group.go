@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -253,8 +254,19 @@ func (g *Group) flush() error {
 func (g *Group) supervise() {
 	defer close(g.stopped)
 	leadership := g.raft.LeaderCh()
+	// Entries that are no commands end a replay too, and the state machine does
+	// not see them.
+	replay := time.NewTicker(replayPoll)
+	defer replay.Stop()
 	for {
 		select {
+		case <-replay.C:
+			g.machine.catchUp.applied(g.raft.AppliedIndex())
+			select {
+			case <-g.Replayed():
+				replay.Stop()
+			default:
+			}
 		case <-leadership:
 			// Only an ended term loses flights, and a term does not come back.
 			if term, leader := g.Leadership(); leader {

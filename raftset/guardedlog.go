@@ -28,7 +28,8 @@ type guardedLog struct {
 
 	// bytes counts the data of the commands that were in the log when the
 	// replica opened, and of all stored since.
-	bytes atomic.Int64
+	bytes   atomic.Int64
+	catchUp *catchUp
 }
 
 // GetLog implements raft.LogStore. An entry that cannot be read stops the
@@ -172,6 +173,7 @@ func (s *guardedLog) deleteRange(from, to uint64) error {
 	}
 	if to >= last {
 		s.roster.truncated(from)
+		s.catchUp.truncated(from)
 		s.trail.truncated(from)
 	} else {
 		s.trail.deleted(to)

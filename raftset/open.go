@@ -272,7 +272,9 @@ func (h *Host) start(ctx context.Context, o *files, sm StateMachine) (*Group, er
 		// Learners are sent the log by goroutines that must not be held back.
 		brake.upTo = o.tail.last
 	}
+	behind := newCatchUp(o.tail, logger)
 	g.log = &guardedLog{
+		catchUp:    behind,
 		checkedLog: o.log, guard: g.guard, dog: h.watchdog(m, "append to the log"),
 		low: o.low, manifests: o.manifests, replay: brake, metrics: h.metrics,
 		roster: book, trail: o.trail, trailing: int64(h.cfg.TrailingBytes),
@@ -281,7 +283,7 @@ func (h *Host) start(ctx context.Context, o *files, sm StateMachine) (*Group, er
 	g.proposer = newProposer(g)
 	g.machine = &machine{
 		sm: sm, guard: g.guard, manifests: o.manifests, replay: brake,
-		proposer: g.proposer, metrics: h.metrics, lifetime: lifetime, catchUp: newCatchUp(o.tail, logger),
+		proposer: g.proposer, metrics: h.metrics, lifetime: lifetime, catchUp: behind,
 		roster: book, news: news,
 	}
 	g.machine.index.Store(m.index)

@@ -127,22 +127,23 @@ func (n *Node) startMetaReplica(ctx context.Context, s *metaService, replica quo
 
 // metaReplicaRemoved tells whether others say that this node's replica is no
 // member of the metadata group any more. A member that is away when it is removed
-// never hears of it from the group. Numbers are never used again, so that a newer
-// record that lacks the replica is final; when nobody answers the replica is
-// taken for one, since all nodes may be starting at once.
+// never hears of it from the group. Numbers are never used again, so that a record
+// without the replica is final if it is newer than one that has it; any other may
+// be from before the replica joined. When nobody answers the replica is taken for
+// a member, since all nodes may be starting at once.
 func (n *Node) metaReplicaRemoved(ctx context.Context, s *metaService) bool {
+	isMember := func(c *metasvc.Cluster) bool {
+		m, member := c.Replica(n.identity.Node)
+		return member && m.Replica == n.identity.MetaReplica
+	}
 	own := s.client.Map().Cluster
-	if own == nil || len(own.Meta) < 2 {
+	if own == nil || len(own.Meta) < 2 || !isMember(own) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, removedTimeout)
 	defer cancel()
 	record, err := s.link.ClusterRecord(ctx)
-	if err != nil || record.ModIndex < own.ModIndex {
-		return false
-	}
-	m, member := record.Replica(n.identity.Node)
-	return !member || m.Replica != n.identity.MetaReplica
+	return err == nil && record.ModIndex > own.ModIndex && !isMember(record)
 }
 
 func (n *Node) newController(s *metaService, group *raftset.Group, machine *metasvc.StateMachine) (*metasvc.Controller, error) {
