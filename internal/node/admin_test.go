@@ -246,6 +246,9 @@ func TestFlushSaysWhatItFlushed(t *testing.T) {
 		t.Errorf("the flush reports %+v", report)
 	}
 	for _, set := range n.listSets(t) {
+		if set.Start > quorate.FormatTime(time.Now().UnixMilli()) {
+			continue // late in the hour the next bucket's sets are told of the series
+		}
 		if set.LogBytes != 0 || set.MemcacheBytes != 0 {
 			t.Errorf("after the flush a set is %+v", set)
 		}
