@@ -172,6 +172,9 @@ func (l *Link) askEach(ctx context.Context, method string, request []byte, r rep
 	if ctx.Err() != nil {
 		errs = append(errs, context.Cause(ctx))
 	}
+	if len(errs) == 0 {
+		return answer{}, quorate.Errorf(quorate.Unavailable, "none was found: no other metadata node is known")
+	}
 	return answer{}, quorate.Errorf(quorate.Unavailable, "none was found: %w", errors.Join(errs...))
 }
 
