@@ -56,8 +56,10 @@ func TestAQueryOfANodeThatGoesAwayIsAnErrorAndNeverShort(t *testing.T) {
 	for set.Next() {
 		n++
 	}
-	if err := set.Err(); quorate.KindOf(err) != quorate.Unavailable || n >= 1000 {
-		t.Errorf("%d series came, %v; want fewer than 1000 and Unavailable", n, err)
+	// What was on the way may still come, all of it if need be; less than all
+	// is an error.
+	if err := set.Err(); err == nil && n != 1000 || err != nil && quorate.KindOf(err) != quorate.Unavailable {
+		t.Errorf("%d series of 1000 came, %v", n, err)
 	}
 	// Before it has begun.
 	r.queryTimeout = 100 * time.Millisecond
@@ -89,8 +91,8 @@ func TestAQueryOfANodeThatGoesAwayIsAnErrorAndNeverShort(t *testing.T) {
 		if set.Err() == nil && n != 1000 {
 			t.Errorf("broken at message %d: %d series, %v", broken, n, set.Err())
 		}
-		if broken < 3 && set.Err() == nil {
-			t.Errorf("a connection that broke at message %d is no error", broken)
+		if broken < 3 && quorate.KindOf(set.Err()) != quorate.Unavailable {
+			t.Errorf("a connection that broke at message %d: got %v, want Unavailable", broken, set.Err())
 		}
 		q.Close()
 	}
