@@ -47,6 +47,9 @@ type writer struct {
 	outcomes []outcome // by tick; the samples of a request share their fate
 	pending  int       // the tick to send again; -1 for none
 	resent   int       // requests sent again after an unknown outcome
+	// requests counts those sent; refused those of them that a node answered
+	// with a 503, cutOff those that got no answer.
+	requests, refused, cutOff int
 	// lastAck and slowest tell how long it took at most from one acknowledged
 	// request to the next.
 	lastAck time.Time
@@ -79,6 +82,7 @@ func (w *writer) run(ctx context.Context, client *http.Client, inFlight *atomic.
 		inFlight.Add(1)
 		status, text, err := w.send(ctx, client, tick)
 		inFlight.Add(-1)
+		w.requests++
 		switch {
 		case err == nil && status/100 == 2:
 			w.outcomes[tick] = acked
@@ -88,6 +92,12 @@ func (w *writer) run(ctx context.Context, client *http.Client, inFlight *atomic.
 		case err == nil && status != http.StatusServiceUnavailable:
 			return fmt.Errorf("writer %d, tick %d: %d %s", w.number, tick, status, text)
 		default:
+			switch {
+			case err == nil:
+				w.refused++
+			case ctx.Err() == nil:
+				w.cutOff++
+			}
 			w.pending = tick
 			if w.random.IntN(2) == 0 {
 				w.pending = -1
@@ -173,14 +183,23 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// slowest is the longest time that any writer was without an acknowledgement
+// slowest is the longest time that each writer was without an acknowledgement
 // since the last call.
-func (l *load) slowest() (longest time.Duration) {
+func (l *load) slowest() (longest []time.Duration) {
 	for _, w := range l.writers {
-		longest = max(longest, w.slowest)
+		longest = append(longest, w.slowest)
 		w.slowest = 0
 	}
 	return longest
+}
+
+// fates returns the number of requests, of those that a node refused (503), and
+// of those that got no answer.
+func (l *load) fates() (requests, refused, cutOff int) {
+	for _, w := range l.writers {
+		requests, refused, cutOff = requests+w.requests, refused+w.refused, cutOff+w.cutOff
+	}
+	return requests, refused, cutOff
 }
 
 // during runs the writers while do runs, and until each has noticed that do is

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -179,16 +180,30 @@ func every(interval time.Duration, attempt func() error) func() error {
 	}
 }
 
+// nextPort counts the ports that freeAddress has looked at.
+var nextPort atomic.Int32
+
+// The ports from which freeAddress takes: none that the system gives to whoever
+// connects, who may have one of those by the time that a server listens, or
+// listens again.
+const firstPort, lastPort = 12000, 32000
+
 // freeAddress returns a loopback address that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range lastPort - firstPort {
+		// Other test processes begin elsewhere.
+		port := firstPort + (16*os.Getpid()+int(nextPort.Add(1)))%(lastPort-firstPort)
+		l, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return l.Addr().String()
 	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }

@@ -30,6 +30,7 @@ type Group struct {
 	news      *notice // of leadership, members, progress and applied entries
 	roster    *roster
 	progress  *progress
+	opened    time.Time
 
 	// turn has room for the one change of members or of leader that is under way.
 	turn      chan struct{}

@@ -19,6 +19,7 @@ type Host struct {
 	rounds  *rounds
 	calls   sync.Pool // *call
 	scratch sync.Pool // *scratch
+	vigil   *vigil    // nil without other nodes
 
 	mu     sync.Mutex
 	closed bool
@@ -48,6 +49,9 @@ func NewHost(cfg HostConfig) (*Host, error) {
 	h.rounds = &rounds{messenger: cfg.Messenger, timeout: cfg.HeartbeatTimeout, metrics: m, nodes: make(map[quorate.NodeID]*round)}
 	h.calls.New = func() any { return &call{done: make(chan outcome, 1)} }
 	h.scratch.New = func() any { return &scratch{} }
+	if cfg.Messenger != nil {
+		h.vigil = h.keepVigil()
+	}
 	return h, nil
 }
 
@@ -136,6 +140,9 @@ func (h *Host) Close() error {
 	}
 	h.mu.Unlock()
 
+	if h.vigil != nil {
+		h.vigil.end()
+	}
 	errs := make([]error, len(groups))
 	var wg sync.WaitGroup
 	for i, g := range groups {

@@ -255,7 +255,7 @@ func (h *Host) start(ctx context.Context, o *files, sm StateMachine) (*Group, er
 	g := &Group{
 		host: h, set: m.set, local: o.local, logger: logger,
 		guard: newGuard(), manifests: o.manifests, low: o.low,
-		news: news, roster: book, progress: &progress{news: news},
+		news: news, roster: book, progress: &progress{news: news}, opened: time.Now(),
 		cancel:   cancel,
 		turn:     make(chan struct{}, 1),
 		flushing: make(chan struct{}, 1),
@@ -315,16 +315,15 @@ func (h *Host) watchdog(m *manifest, what string) *watchdog {
 	return newWatchdog(fmt.Sprintf("set %d, replica %d: %s", m.set, m.replica, what), h.cfg.StallAfter, h.cfg.Fatal)
 }
 
-// raftConfig is the library's configuration. The timeouts start a little longer
-// than they are to be, which is what elect needs.
+// raftConfig is the library's configuration.
 func (h *Host) raftConfig(local Member, logger *slog.Logger) *raft.Config {
 	timeout := h.cfg.HeartbeatTimeout
 	return &raft.Config{
 		ProtocolVersion:    raft.ProtocolVersionMax,
 		LocalID:            local.serverID(),
 		Logger:             newRaftLogger(logger),
-		HeartbeatTimeout:   timeout + time.Millisecond,
-		ElectionTimeout:    timeout + time.Millisecond,
+		HeartbeatTimeout:   timeout,
+		ElectionTimeout:    timeout,
 		LeaderLeaseTimeout: timeout,
 		CommitTimeout:      timeout / 2,
 		MaxAppendEntries:   maxAppendEntries,
@@ -342,18 +341,20 @@ func (h *Host) raftConfig(local Member, logger *slog.Logger) *raft.Config {
 	}
 }
 
-// elect makes the one voter of its set run for leader now rather than after a
-// heartbeat timeout: the library's followers look at their timer when it is
-// shortened. So a leader is there in milliseconds, and the timeouts need not be
-// shortened for it, which would wake every idle group at their pace.
+// elect has a follower look now whether it has a leader, and run if it has none,
+// rather than when its timer ends: the library's followers look when a timeout is
+// shortened. So the one voter of a set leads in milliseconds, others do as soon as
+// the vigil misses their leader, and timeouts need not be shortened for it, which
+// would wake every idle group at their pace.
 func (g *Group) elect() {
 	rc := g.raft.ReloadableConfig()
-	rc.HeartbeatTimeout = g.host.cfg.HeartbeatTimeout
-	rc.ElectionTimeout = g.host.cfg.HeartbeatTimeout
-	if err := g.raft.ReloadConfig(rc); err != nil {
-		// The same values were accepted by NewRaft; without it the election
-		// comes a heartbeat timeout later.
-		g.logger.Warn("the first election was not hastened", "err", err)
+	timeout := g.host.cfg.HeartbeatTimeout
+	for _, d := range []time.Duration{timeout + time.Millisecond, timeout} {
+		rc.HeartbeatTimeout, rc.ElectionTimeout = d, d
+		if err := g.raft.ReloadConfig(rc); err != nil {
+			// NewRaft accepted both values; the election only comes later.
+			g.logger.Warn("an election was not hastened", "err", err)
+		}
 	}
 }
 

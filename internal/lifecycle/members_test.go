@@ -313,6 +313,33 @@ func TestALeaderHandsOverToThePreferredOne(t *testing.T) {
 	}
 }
 
+func TestANodeThatStopsHandsOverWhatItLeads(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.start(t)
+	c.awaitOpen(t)
+	set := c.set()
+	c.write(t, early)
+	leader := c.leading(t, set.ID)
+	group, _ := leader.host.Group(set.ID)
+	term, _ := group.Leadership()
+	c.await(t, "the lead to be handed over", func() bool {
+		if err := leader.manager.Relinquish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, leads := group.Leadership()
+		return !leads // a member that had not caught up yet was passed over
+	})
+	c.write(t, later)
+	next, _ := c.leading(t, set.ID).host.Group(set.ID)
+	if now, _ := next.Leadership(); now != term+1 {
+		t.Errorf("the next leader is of term %d, want %d: by a hand-over, not by an election", now, term+1)
+	}
+	if err := leader.manager.Relinquish(t.Context()); err != nil {
+		t.Errorf("handing over what it does not lead: %v", err)
+	}
+}
+
 func TestAPreferredLeaderThatDoesNotKeepTheLeadIsGivenItLessAndLess(t *testing.T) {
 	var p preference
 	now := clock

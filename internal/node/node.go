@@ -25,8 +25,13 @@ import (
 	"github.com/quorate/quorate/raftset"
 )
 
-// drainTimeout bounds how long Close waits for requests under way.
-const drainTimeout = 30 * time.Second
+const (
+	// drainTimeout bounds how long Close waits for requests under way.
+	drainTimeout = 30 * time.Second
+	// relinquishTimeout bounds how long Close waits for others to take the lead
+	// of what this node leads.
+	relinquishTimeout = 5 * time.Second
+)
 
 // metadataTimeout bounds how long a start waits for the metadata leader.
 const metadataTimeout = 10 * time.Second
@@ -51,6 +56,7 @@ type Node struct {
 	logger   *slog.Logger
 	identity identity
 	entered  atomic.Pointer[quorate.ClusterID] // of identity, for whoever asks early
+	stopping atomic.Bool                       // Close has begun
 
 	lock    *dirLock
 	peers   net.Listener // of port
@@ -285,12 +291,18 @@ func (n *Node) ready() error {
 		return n.failure
 	default:
 	}
+	if n.stopping.Load() {
+		return errors.New("it is stopping")
+	}
 	return n.replicas.Ready(n.options.Now().UnixMilli())
 }
 
 // Close drains and closes the node. It may be called more than once. The order
-// is argued: listeners first, so that no request comes in and those under way
-// finish while everything they need is open; then the background work, which
+// is argued: while everything runs and answers, the node tells that it is not
+// ready, so that clients turn to others, and hands over what it leads, so that
+// nobody waits for an election; then the listeners, so that no request comes in
+// and those under way finish while everything they need is open; then the
+// background work, which
 // writes to the rooms; then query engine and router, which read the replicas;
 // then the replicas, which flush what a start would take long to replay and
 // close their logs behind the last entry they acknowledged; the metadata service
@@ -301,10 +313,34 @@ func (n *Node) Close() error {
 	return n.closeErr
 }
 
+// relinquish hands over what the node leads, as far as others can take it: what
+// they cannot is elected anew when the node is gone.
+func (n *Node) relinquish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, relinquishTimeout)
+	defer cancel()
+	var errs []error
+	if n.replicas != nil {
+		errs = append(errs, n.replicas.Relinquish(ctx))
+	}
+	if n.meta != nil {
+		if group := n.meta.here.Load(); group != nil {
+			errs = append(errs, lifecycle.RelinquishLead(ctx, group))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		n.logger.Warn("not all leads were handed over", "err", err)
+	}
+}
+
 func (n *Node) close() error {
 	var errs []error
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout) //nolint:forbidigo // Close outlives every request's context
 	defer cancel()
+	n.stopping.Store(true)
+	if n.public != nil {
+		n.public.server.SetKeepAlivesEnabled(false)
+	}
+	n.relinquish(ctx)
 	for _, l := range []*listener{n.public, n.admin} {
 		if l != nil {
 			errs = append(errs, l.shutdown(ctx))
