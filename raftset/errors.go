@@ -32,8 +32,8 @@ var (
 	// was once written: a failed checksum, a missing file, a log that ends
 	// before its low-water mark.
 	ErrDamaged = errors.New("damaged")
-	// errReopen is wrapped by failures that opening the replica again cures.
-	errReopen = errors.New("the replica has to be opened again")
+	// ErrReopen is wrapped by failures that opening the replica again cures.
+	ErrReopen = errors.New("the replica has to be opened again")
 	// ErrSuperseded is wrapped when a flush finds that the manifest it started
 	// from has been replaced (PROTOCOL 21).
 	ErrSuperseded = errors.New("the manifest has been replaced meanwhile")

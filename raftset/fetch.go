@@ -2,6 +2,7 @@ package raftset
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"sync"
 
@@ -16,6 +17,7 @@ type fetches struct {
 	mu     sync.Mutex
 	closed bool
 	now    *fetching // nil while nothing is fetched
+	last   fetchKey  // of the files that are here
 }
 
 // fetching is one fetch under way.
@@ -30,6 +32,18 @@ type fetching struct {
 type fetchKey struct {
 	from        quorate.NodeID
 	index, term uint64
+	payload     [sha256.Size]byte // its hash
+}
+
+// has tells whether the files of a manifest were fetched, the last of all, since
+// the replica opened; where none are ever fetched it needs none.
+func (f *fetches) has(from quorate.NodeID, index, term uint64, payload []byte) bool {
+	if f.transport.group.host.cfg.Fetch == nil {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now == nil && f.last == fetchKey{from: from, index: index, term: term, payload: sha256.Sum256(payload)}
 }
 
 // take begins to fetch what a manifest names. A leader that asks again, having
@@ -51,7 +65,7 @@ func (f *fetches) take(in inbound) error {
 		}
 		return err
 	}
-	what := fetchKey{from: in.sender.Node, index: p.index, term: p.manifestTerm}
+	what := fetchKey{from: in.sender.Node, index: p.index, term: p.manifestTerm, payload: sha256.Sum256(p.payload)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -67,7 +81,7 @@ func (f *fetches) take(in inbound) error {
 	if before != nil {
 		before.cancel()
 	}
-	f.now = next
+	f.now, f.last = next, fetchKey{}
 	f.transport.running.Go(func() {
 		defer cancel()
 		if before != nil {
@@ -99,6 +113,9 @@ func (f *fetches) finish(done *fetching, err error) {
 	f.mu.Lock()
 	if f.now == done {
 		f.now = nil
+		if err == nil {
+			f.last = done.what
+		}
 	}
 	answers := done.answers
 	f.mu.Unlock()

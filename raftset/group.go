@@ -337,8 +337,10 @@ func (g *Group) Close() error {
 		if err := g.machine.sm.Close(); err != nil {
 			g.closeErr = fmt.Errorf("set %d: close the state machine: %w", g.set, err)
 		}
-		if g.guard.err() != nil {
+		select {
+		case <-g.failed:
 			g.host.metrics.broken.Dec()
+		default:
 		}
 		g.host.forget(g)
 	})

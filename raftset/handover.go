@@ -121,7 +121,7 @@ func (g *Group) awaitSuccessor(term uint64, target Member) error {
 			case known && !busy:
 				return quorate.Errorf(quorate.Unavailable, "set %d: %s did not take leadership within %v", g.set, target, took)
 			case known && took > handoverStuck*timeout:
-				g.guard.fail(fmt.Errorf("the library has been handing leadership over for %v and takes no entries: %w", took, errReopen))
+				g.guard.fail(fmt.Errorf("the library has been handing leadership over for %v and takes no entries: %w", took, ErrReopen))
 				return g.refusal()
 			}
 		}

@@ -168,7 +168,7 @@ func TestAHandoverThatIsStuckFailsTheReplica(t *testing.T) {
 		if took := time.Since(begin); took < handoverStuck*defaultHeartbeatTimeout || took > 5*defaultHeartbeatTimeout {
 			t.Errorf("the replica failed after %v", took)
 		}
-		if !errors.Is(leader.group.Status().Broken, errReopen) {
+		if !errors.Is(leader.group.Status().Broken, ErrReopen) {
 			t.Errorf("Broken is %v", leader.group.Status().Broken)
 		}
 		next := c.leader(t, leader)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -45,8 +46,10 @@ type ledger struct {
 	applyPanic                      any
 	// holdPersist, when set, makes Persist wait until it is closed or ctx ends.
 	holdPersist chan struct{}
-	published   int
-	discarded   int
+	// restoreTakes is how long Restore takes.
+	restoreTakes time.Duration
+	published    int
+	discarded    int
 }
 
 const lineSeparator = "\n"
@@ -108,6 +111,7 @@ func (l *ledger) Freeze() (quorate.Frozen, error) {
 }
 
 func (l *ledger) Restore(_ context.Context, payload []byte, index uint64) error {
+	<-time.After(l.restoreTakes)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines, l.index = decodeLines(payload), index

@@ -1,7 +1,6 @@
 package raftset
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"sync"
@@ -123,12 +122,7 @@ func (t *peerTransport) start(run func()) bool {
 // while there is something to hand over; idle groups have none.
 type inbox struct {
 	transport *peerTransport
-	// installed is the manifest that was installed last, and how often in a row.
-	// The goroutine's alone.
-	installed struct {
-		index uint64
-		times int
-	}
+	installed installs // the goroutine's alone
 
 	mu      sync.Mutex
 	waiting []inbound
@@ -238,14 +232,7 @@ func (b *inbox) handle(in inbound) ([]byte, error) {
 		}
 		return b.feed(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}})
 	case askInstall:
-		r, payload, err := readInstall(in.body)
-		if err != nil {
-			return nil, err
-		}
-		r.RPCHeader = header
-		answer, err := b.feed(raft.RPC{Command: r, Reader: bytes.NewReader(payload)})
-		b.watchInstall(r)
-		return answer, err
+		return b.install(in, header)
 	case askPrepare, askTerms:
 	}
 	return nil, fmt.Errorf("%w: kind %d", errMalformed, in.kind)
@@ -259,8 +246,17 @@ func (g *Group) mayRun(term uint64) bool {
 	return ok && self.suffrage == raft.Voter && g.raft.CurrentTerm() == term && g.raft.State() == raft.Follower
 }
 
-// feed hands one command to the library's main loop and waits for its answer.
+// feed hands one command to the library's main loop and encodes its answer.
 func (b *inbox) feed(rpc raft.RPC) ([]byte, error) {
+	response, err := b.consume(rpc)
+	if err != nil {
+		return nil, err
+	}
+	return reply(response)
+}
+
+// consume hands one command to the library's main loop and waits for its answer.
+func (b *inbox) consume(rpc raft.RPC) (any, error) {
 	answers := make(chan raft.RPCResponse, 1)
 	rpc.RespChan = answers
 	select {
@@ -270,38 +266,8 @@ func (b *inbox) feed(rpc raft.RPC) ([]byte, error) {
 	}
 	select {
 	case a := <-answers:
-		if a.Error != nil {
-			return nil, a.Error
-		}
-		return reply(a.Response)
+		return a.Response, a.Error
 	case <-b.transport.closed:
 		return nil, refuse(refusedStopped)
 	}
 }
-
-// watchInstall fails a replica that installed manifests do not help. After an
-// installation onto a log that was longer than it or another's, the library goes
-// on with the old log's end in mind, though the log is gone: it refuses all that
-// follows, is sent the manifest again, and so for ever (hashicorp/raft#697). A
-// replica that opens anew reads its log's end from the log.
-func (b *inbox) watchInstall(r *raft.InstallSnapshotRequest) {
-	g := b.transport.group
-	if g.manifests.current().index != r.LastLogIndex {
-		return // it was refused
-	}
-	last := &b.installed
-	if last.index != r.LastLogIndex {
-		last.index, last.times = r.LastLogIndex, 0
-	}
-	last.times++
-	switch end := g.raft.LastIndex(); {
-	case end > r.LastLogIndex:
-		g.guard.fail(fmt.Errorf("the manifest at index %d was installed over a log that ends at %d: %w", r.LastLogIndex, end, errReopen))
-	case last.times > maxInstalls:
-		g.guard.fail(fmt.Errorf("the manifest at index %d was installed %d times: %w", r.LastLogIndex, last.times, errReopen))
-	}
-}
-
-// maxInstalls is how often one manifest is installed before it is taken to be
-// of no help.
-const maxInstalls = 2

@@ -188,12 +188,19 @@ func (n *node) from(leader Member, kind messageKind) envelope {
 	return envelope{kind: kind, set: testSet, to: n.member.Replica, from: leader.Replica}
 }
 
-// install has a leader install a manifest with the ledger's first lines.
+// install has a leader install a manifest with the ledger's first lines, at an
+// entry of the leader's own term.
 func (n *node) install(t *testing.T, leader Member, term, index uint64) (*raft.InstallSnapshotResponse, error) {
+	t.Helper()
+	return n.installEntry(t, leader, term, index, term)
+}
+
+// installEntry is install at an entry of another term.
+func (n *node) installEntry(t *testing.T, leader Member, term, index, entryTerm uint64) (*raft.InstallSnapshotResponse, error) {
 	t.Helper()
 	servers := n.group.manifests.current().servers
 	message, err := n.from(leader, askInstall).installRequest(&raft.InstallSnapshotRequest{
-		Term: term, LastLogIndex: index, LastLogTerm: term, ConfigurationIndex: genesisIndex,
+		Term: term, LastLogIndex: index, LastLogTerm: entryTerm, ConfigurationIndex: genesisIndex,
 		Configuration: raft.EncodeConfiguration(toConfiguration(servers)),
 	}, []byte("genesis\ninstalled"))
 	if err != nil {
@@ -243,7 +250,7 @@ func TestAManifestOverALongerLogFailsTheReplicaOnce(t *testing.T) {
 					t.Log("the installation was acknowledged before the replica failed")
 				}
 				<-n.group.Failed()
-				if broken := n.group.Status().Broken; !errors.Is(broken, errReopen) {
+				if broken := n.group.Status().Broken; !errors.Is(broken, ErrReopen) {
 					t.Errorf("Broken is %v", broken)
 				}
 				n.reopen(t)
@@ -276,6 +283,98 @@ func TestAManifestThatDoesNotHelpFailsTheReplica(t *testing.T) {
 		n.reopen(t)
 		if r := n.append(t, leader, 50, 5, 50, 1); !r.Success {
 			t.Errorf("after that, entries got %+v", r)
+		}
+	})
+}
+
+// What a message brings that comes late, or twice, is there already; what was
+// acknowledged behind it stays.
+func TestAManifestThatComesAgainDeletesNothing(t *testing.T) {
+	for name, again := range map[string]struct{ term, entryTerm uint64 }{
+		"in the same term": {50, 50}, "by another leader": {52, 50}, "at an entry of the log": {52, 51},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, leader := aloneInSet(t, WAL())
+				if r, err := n.install(t, leader, 50, 5); err != nil || !r.Success {
+					t.Fatalf("the installation got %+v, %v", r, err)
+				}
+				index := uint64(5)
+				term := again.entryTerm
+				if r := n.append(t, leader, term, 5, 50, 10); !r.Success {
+					t.Fatalf("the entries got %+v", r)
+				}
+				if term > 50 {
+					index = 8
+				}
+				if r, err := n.installEntry(t, leader, again.term, index, term); err != nil || !r.Success {
+					t.Errorf("the second message got %+v, %v", r, err)
+				}
+				if broken := n.group.Status().Broken; broken != nil {
+					t.Errorf("the replica failed: %v", broken)
+				}
+				n.reopen(t)
+				if s := n.group.Status(); s.LastIndex != 15 || s.ManifestIndex != 5 {
+					t.Errorf("the log is [%d, %d] behind the manifest at %d, want it to end at 15", s.FirstIndex, s.LastIndex, s.ManifestIndex)
+				}
+			})
+		})
+	}
+}
+
+func TestAManifestOfAnOlderTermIsRefusedWithoutHarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, leader := aloneInSet(t, WAL())
+		if r, err := n.install(t, leader, 50, 5); err != nil || !r.Success {
+			t.Fatalf("the installation got %+v, %v", r, err)
+		}
+		if r := n.append(t, leader, 51, 5, 50, 10); !r.Success {
+			t.Fatalf("the entries got %+v", r)
+		}
+		for range maxInstalls + 1 {
+			if r, err := n.install(t, leader, 50, 5); err == nil && r.Success {
+				t.Errorf("it got %+v", r)
+			}
+		}
+		if broken := n.group.Status().Broken; broken != nil {
+			t.Errorf("the replica failed: %v", broken)
+		}
+	})
+}
+
+// A state machine may take longer to open than a message is waited for otherwise.
+func TestASlowRestoreIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _, away, lines := lag(t, &fetcher{})
+		away.ledger = &ledger{restoreTakes: 3 * dataTimeout}
+		g, err := away.host.Open(t.Context(), testSet, away.member.Replica, away.ledger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		away.group = g
+		testwait.For(t, "the replica to catch up", func() bool { return len(away.ledger.all()) == len(lines)+1 })
+		if n := c.network.count(askInstall); n != 1 {
+			t.Errorf("the manifest was sent %d times", n)
+		}
+	})
+}
+
+// PROTOCOL 21: a manifest is installed only when its files are there.
+func TestAManifestWhoseFilesWereNotFetchedIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, func(_ *node, cfg *HostConfig) { cfg.Fetch = (&fetcher{}).fetch })
+		n, leader := c.nodes[0], c.nodes[1].member
+		closeGroup(t, c.nodes[1].group)
+		closeGroup(t, c.nodes[2].group)
+		if r, err := n.install(t, leader, 50, 5); err == nil {
+			t.Errorf("it got %+v", r)
+		}
+		prepare := n.from(leader, askPrepare).prepareRequest(preparation{term: 50, index: 5, manifestTerm: 50, payload: []byte("genesis\ninstalled")})
+		if _, err := openReply(deliver(t, n, leader.Node, prepare)); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := n.install(t, leader, 50, 5); err != nil || !r.Success {
+			t.Errorf("with its files it got %+v, %v", r, err)
 		}
 	})
 }

@@ -39,6 +39,9 @@ type machine struct {
 	index atomic.Uint64
 	term  atomic.Uint64
 	bytes atomic.Int64
+	// stored is how far bytes will be when all that was appended to the log is
+	// applied.
+	stored *atomic.Int64
 	// flushed is what bytes was at the manifest's index.
 	flushed atomic.Int64
 
@@ -161,6 +164,8 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	m.index.Store(now.index)
 	m.term.Store(now.term)
 	m.catchUp.applied(now.index)
+	// The log that the manifest replaces is gone, with what was not applied of it.
+	m.bytes.Store(m.stored.Load())
 	m.flushed.Store(m.bytes.Load())
 	m.roster.restored(now)
 	return nil

@@ -284,7 +284,7 @@ func (h *Host) start(ctx context.Context, o *files, sm StateMachine) (*Group, er
 	g.machine = &machine{
 		sm: sm, guard: g.guard, manifests: o.manifests, replay: brake,
 		proposer: g.proposer, metrics: h.metrics, lifetime: lifetime, catchUp: behind,
-		roster: book, news: news,
+		roster: book, news: news, stored: &g.log.bytes,
 	}
 	g.machine.index.Store(m.index)
 	g.machine.term.Store(m.term)

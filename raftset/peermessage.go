@@ -306,8 +306,16 @@ func termsRequest(seats []seat) []byte {
 	return sealRecord(b)
 }
 
+// maxSeats is of how many replicas one message asks at most: many more than a
+// node has.
+const maxSeats = 1 << 20
+
 func readSeats(c *cursor.Cursor) ([]seat, error) {
-	seats := make([]seat, c.Count(2))
+	n := c.Count(2)
+	if n > maxSeats {
+		return nil, fmt.Errorf("%w: it asks of %d replicas, over the limit of %d", errMalformed, n, maxSeats)
+	}
+	seats := make([]seat, n)
 	for i := range seats {
 		seats[i] = seat{set: quorate.ReplicaSetID(c.Uvarint()), replica: quorate.ReplicaID(c.Uvarint())}
 	}

@@ -20,7 +20,8 @@ const (
 	// dataTimeout is for messages that wait for a disk: longer than a write may
 	// be stuck before its process ends.
 	dataTimeout = 10 * time.Second
-	// fetchTimeout is how long a follower may take for a manifest's files.
+	// fetchTimeout is how long a follower may take for a manifest's files, and to
+	// open them.
 	fetchTimeout = time.Hour
 )
 
@@ -236,8 +237,8 @@ func (t *peerTransport) control(message []byte) letter {
 // InstallSnapshot implements raft.Transport, in two steps. A follower installs a
 // manifest in its main loop, where it neither votes nor answers heartbeats; so
 // the files are fetched before, beside it, and only when they are all there does
-// the library's own request go out, which then takes milliseconds and
-// acknowledges what is on the follower's disk.
+// the library's own request go out, which takes as long as the state machine needs
+// to open what is on the follower's disk, and acknowledges that.
 func (t *peerTransport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	payload, err := io.ReadAll(io.LimitReader(data, maxPayloadBytes+1))
 	if err != nil {
@@ -262,7 +263,7 @@ func (t *peerTransport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, 
 	if err != nil {
 		return err
 	}
-	if err := t.call(id, letter{lane: LaneBulk, message: install, timeout: dataTimeout, giveUp: stillLeads}, resp); err != nil {
+	if err := t.call(id, letter{lane: LaneBulk, message: install, timeout: fetchTimeout, giveUp: stillLeads}, resp); err != nil {
 		return err
 	}
 	if m, err := ParseMember(string(id)); err == nil && resp.Success {

@@ -1,10 +1,12 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate"
@@ -239,22 +241,31 @@ func (m *Manager) hasOthers(set *metasvc.ReplicaSet) bool {
 	return m.cfg.Peers != nil && len(m.others(set)) > 0
 }
 
-// askSeed gets the newest seed that a set's members have, and tells which node
-// gave it: the files that it names are there.
-func (m *Manager) askSeed(ctx context.Context, set *metasvc.ReplicaSet) (seed []byte, info raftset.SeedInfo, from quorate.NodeID, err error) {
+// offer is a seed that a member gives: its manifest for a newcomer.
+type offer struct {
+	bytes []byte
+	info  raftset.SeedInfo
+	from  quorate.NodeID // which has the files that it names
+}
+
+// askSeeds gets the seeds of a set's members, the newest first; there is at least
+// one.
+func (m *Manager) askSeeds(ctx context.Context, set *metasvc.ReplicaSet) ([]offer, error) {
+	var seeds []offer
 	errs := []error{errNoSources}
 	for _, node := range m.others(set) {
-		given, newer, err := m.askSeedOf(ctx, set.ID, node)
+		given, info, err := m.askSeedOf(ctx, set.ID, node)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("node %v: %w", node, err))
-		} else if seed == nil || newer.Index > info.Index {
-			seed, info, from = given, newer, node
+			continue
 		}
+		seeds = append(seeds, offer{bytes: given, info: info, from: node})
 	}
-	if seed == nil {
-		return nil, info, from, fmt.Errorf("get a seed of set %v: %w", set.ID, errors.Join(errs...))
+	if len(seeds) == 0 {
+		return nil, fmt.Errorf("get a seed of set %v: %w", set.ID, errors.Join(errs...))
 	}
-	return seed, info, from, nil
+	slices.SortStableFunc(seeds, func(a, b offer) int { return cmp.Compare(b.info.Index, a.info.Index) })
+	return seeds, nil
 }
 
 func (m *Manager) askSeedOf(ctx context.Context, set setID, node quorate.NodeID) (seed []byte, info raftset.SeedInfo, err error) {

@@ -2,7 +2,9 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/metasvc"
@@ -35,28 +37,54 @@ func (m *Manager) join(ctx context.Context, set *metasvc.ReplicaSet, r *replica)
 	}
 	if !there {
 		if err := m.plant(ctx, set, r); err != nil {
+			m.noteUnplanted(r, err)
 			return err
 		}
 	}
 	return m.open(ctx, set, r)
 }
 
-// plant makes a newcomer's directories.
+// noteUnplanted notes why a newcomer has no directories. While that lasts, a
+// heartbeat calls it broken, so that the change may be given up.
+func (m *Manager) noteUnplanted(r *replica, reason error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.broken = reason
+	if r.brokenSince.IsZero() {
+		r.brokenSince = time.Now()
+	}
+}
+
+// plant makes a newcomer's directories, from the newest seed whose files can be
+// had: one member's may be damaged.
 func (m *Manager) plant(ctx context.Context, set *metasvc.ReplicaSet, r *replica) error {
-	seed, info, from, err := m.askSeed(ctx, set)
+	offers, err := m.askSeeds(ctx, set)
 	if err != nil {
 		return err
 	}
-	if err := m.stage(ctx, r, info.Payload, append([]quorate.NodeID{from}, m.others(set, from)...)); err != nil {
-		return fmt.Errorf("join set %v: %w", r.set, err)
+	var errs []error
+	for _, o := range offers {
+		err := m.stage(ctx, r, o.info.Payload, append([]quorate.NodeID{o.from}, m.others(set, o.from)...))
+		if err == nil {
+			return m.plantSeed(ctx, r, o)
+		}
+		errs = append(errs, fmt.Errorf("by the seed of node %v: %w", o.from, err))
+		if ctx.Err() != nil {
+			break
+		}
 	}
+	return fmt.Errorf("join set %v: %w", r.set, errors.Join(errs...))
+}
+
+// plantSeed makes the directories from a seed whose files are here.
+func (m *Manager) plantSeed(ctx context.Context, r *replica, s offer) error {
 	if err := m.cfg.moment(momentSeeded); err != nil {
 		return err
 	}
-	if err := m.cfg.Host.Join(ctx, r.set, r.id, seed); err != nil {
+	if err := m.cfg.Host.Join(ctx, r.set, r.id, s.bytes); err != nil {
 		return err
 	}
-	m.logger.Info("replica joins its set", "set", r.set, "replica", r.id, "index", info.Index, "seed_from", from)
+	m.logger.Info("replica joins its set", "set", r.set, "replica", r.id, "index", s.info.Index, "seed_from", s.from)
 	return m.cfg.moment(momentJoined)
 }
 

@@ -367,26 +367,21 @@ func (m *Manager) do(ctx context.Context, t task) {
 func (m *Manager) Close(ctx context.Context) error {
 	m.flusher.flushForShutdown(ctx)
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	var wait sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
 	all := slices.AppendSeq(slices.Collect(maps.Values(m.replicas)), maps.Values(m.leaving))
-	for _, r := range all {
+	clear(m.replicas)
+	clear(m.leaving)
+	m.mu.Unlock()
+	// Without the lock: a group waits for its fetches, which may ask for it.
+	var wait sync.WaitGroup
+	errs := make([]error, len(all))
+	for i, r := range all {
 		m.cfg.Replicas.Remove(r.set)
-		if !r.isOpenLocked() {
-			continue
-		}
 		wait.Go(func() {
 			if err := r.close(); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, fmt.Errorf("close set %v: %w", r.set, err))
+				errs[i] = fmt.Errorf("close set %v: %w", r.set, err)
 			}
 		})
 	}
 	wait.Wait()
-	clear(m.replicas)
-	clear(m.leaving)
 	return errors.Join(errs...)
 }

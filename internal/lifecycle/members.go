@@ -48,9 +48,10 @@ func (m *Manager) changeMembers(ctx context.Context, set *metasvc.ReplicaSet, r 
 	if !ok {
 		return nil
 	}
-	// What earlier leaders made of the configuration is committed when an entry
-	// of this one's term is.
 	if err := confirmLead(ctx, r.group); err != nil {
+		return err
+	}
+	if err := m.stillIntended(ctx, set); err != nil {
 		return err
 	}
 	if err := m.removeStrangers(ctx, set, r, change); err != nil {
@@ -62,6 +63,9 @@ func (m *Manager) changeMembers(ctx context.Context, set *metasvc.ReplicaSet, r 
 		}
 	}
 	if change.Remove != 0 {
+		if err := m.stillIntended(ctx, set); err != nil {
+			return err
+		}
 		if err := m.remove(ctx, r, change.Remove); err != nil {
 			return err
 		}
@@ -71,6 +75,20 @@ func (m *Manager) changeMembers(ctx context.Context, set *metasvc.ReplicaSet, r 
 		return fmt.Errorf("confirm the members of set %v: %w", r.set, err)
 	}
 	m.logger.Info("members of a set changed", "set", r.set, "added", change.Add.Replica, "removed", change.Remove, "index", configuration.Index)
+	return nil
+}
+
+// stillIntended makes sure that the metadata leader still has the intent that a
+// set's record carries: one that was given up meanwhile must not be carried out.
+func (m *Manager) stillIntended(ctx context.Context, set *metasvc.ReplicaSet) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := m.cfg.Client.ConfirmMap(ctx); err != nil {
+		return errors.Join(errNotYet, err)
+	}
+	if now := m.cfg.Client.Map().Set(set.ID); now == nil || now.Intent == nil || now.Intent.ID != set.Intent.ID {
+		return errNotYet
+	}
 	return nil
 }
 
@@ -125,11 +143,13 @@ func (m *Manager) removeStrangers(ctx context.Context, set *metasvc.ReplicaSet, 
 	return nil
 }
 
-// admit makes a newcomer a voter, or says that it is not one yet.
+// admit makes a newcomer a voter, or says that it is not one yet. When it returns
+// nil, that is committed: that the latest configuration in the log says so would
+// not do.
 func (m *Manager) admit(ctx context.Context, r *replica, newcomer raftset.Member) error {
 	configuration := r.group.Configuration()
 	if indexOf(configuration.Voters, newcomer.Replica) >= 0 {
-		return nil
+		return m.promote(ctx, r, newcomer)
 	}
 	if indexOf(configuration.Learners, newcomer.Replica) < 0 {
 		// Not before it runs: a seed in whose configuration it is would not be
@@ -158,10 +178,17 @@ func (m *Manager) admit(ctx context.Context, r *replica, newcomer raftset.Member
 	if looks < caughtUpLooks {
 		return errNotYet
 	}
+	if err := m.promote(ctx, r, newcomer); err != nil {
+		return err
+	}
+	return m.cfg.moment(momentPromoted)
+}
+
+func (m *Manager) promote(ctx context.Context, r *replica, newcomer raftset.Member) error {
 	if err := step(ctx, func(ctx context.Context) error { return r.group.Promote(ctx, newcomer.Replica) }); err != nil {
 		return fmt.Errorf("make %v a voter of set %v: %w", newcomer, r.set, err)
 	}
-	return m.cfg.moment(momentPromoted)
+	return nil
 }
 
 // isReady asks a newcomer's node whether the newcomer runs.
@@ -191,13 +218,10 @@ func isCaughtUp(g *raftset.Group, replica replicaID, now time.Time) bool {
 	return entries == 0 || s.FirstIndex > 0 && entries <= s.LastIndex+1-s.FirstIndex
 }
 
-// remove removes a member. A leader that is to go hands the lead over first, and
-// the next one removes it.
+// remove removes a member; when it returns nil, that is committed. A leader that
+// is to go hands the lead over first, and the next one removes it.
 func (m *Manager) remove(ctx context.Context, r *replica, old replicaID) error {
 	configuration := r.group.Configuration()
-	if indexOf(configuration.Voters, old) < 0 && indexOf(configuration.Learners, old) < 0 {
-		return nil
-	}
 	if old == r.id {
 		to, ok := successor(r.group, configuration, r.id)
 		if !ok {

@@ -1,6 +1,8 @@
 package lifecycle
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -172,6 +174,61 @@ func TestAMoveThatIsCutShortAnywhereIsFinishedAfterARestart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What only the leader's log says is no fact yet: a voter that gave its files up
+// for it would be missing if it never became one.
+func TestAChangeIsConfirmedOnlyWhenItIsCommitted(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 4)
+	c.start(t)
+	c.awaitOpen(t)
+	set := c.set()
+	c.write(t, early)
+	leader := c.leading(t, set.ID)
+	c.awaitApplied(t, set.ID, c.nodes[:3]...)
+	goes := c.nodes[(slices.Index(c.nodes, leader)+1)%3]
+	member, _ := set.MemberOn(goes.node)
+	stall := func(stalled bool) {
+		c.network.mu.Lock()
+		defer c.network.mu.Unlock()
+		c.network.stalled = map[quorate.NodeID]bool{leader.node: stalled}
+	}
+	leader.close(t)
+	leader.start(t, func(m moment) error {
+		if m == momentPromoted {
+			stall(true)
+		}
+		return nil
+	})
+	testwait.Until(t, "the leader to lead again", func() error {
+		now := c.leading(t, set.ID)
+		if now == leader {
+			return nil
+		}
+		mine, _ := set.MemberOn(leader.node)
+		group, _ := now.host.Group(set.ID)
+		return errors.Join(errors.New("another leads"), group.TransferLeadership(t.Context(), mine.Replica))
+	})
+	c.change(t, set.ID, c.nodes[3].node, member.Replica)
+	group, _ := leader.host.Group(set.ID)
+	c.await(t, "the old member to be gone from the leader's log", func() bool {
+		return indexOf(group.Configuration().Voters, member.Replica) < 0
+	})
+	leader.manager.mu.Lock()
+	r := leader.manager.replicas[set.ID]
+	leader.manager.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := leader.manager.remove(ctx, r, member.Replica); err == nil {
+		t.Error("the removal passes for made before it is committed")
+	}
+	if now := c.one().client.Map().Set(set.ID); now.Intent == nil {
+		t.Errorf("the change is confirmed: %+v", now)
+	}
+	stall(false)
+	c.awaitChanged(t, set.ID)
+	c.wantMembers(t, set.ID, slices.DeleteFunc(slices.Clone(c.nodes), func(r *rig) bool { return r == goes })...)
 }
 
 // A node that is gone for good is replaced without it, and moves its files away

@@ -27,6 +27,8 @@ type network struct {
 	// harm, if not nil, changes what a stream carries.
 	harm func(from, to quorate.NodeID, message []byte) []byte
 	over bool
+	// stalled are nodes whose log entries do not leave, while all else does.
+	stalled map[quorate.NodeID]bool
 }
 
 type laneKey struct {
@@ -123,6 +125,9 @@ func (p *port) Send(to quorate.NodeID, lane uint8, message []byte, timeout time.
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.over {
+		return
+	}
+	if n.stalled[p.node] && lane == raftset.LaneData {
 		return
 	}
 	key := laneKey{from: p.node, to: to, lane: lane}

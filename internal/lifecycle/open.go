@@ -95,8 +95,10 @@ func (m *Manager) handleFailure(ctx context.Context, set *metasvc.ReplicaSet, r 
 	m.metrics.failures.Inc()
 	now := time.Now()
 	m.mu.Lock()
-	r.forGood = !r.failed.IsZero() && now.Sub(r.failed) < healthyAfter
-	r.failed = now
+	if !errors.Is(reason, raftset.ErrReopen) { // which says nothing against the disk
+		r.forGood = !r.failed.IsZero() && now.Sub(r.failed) < healthyAfter
+		r.failed = now
+	}
 	forGood := r.forGood
 	m.mu.Unlock()
 	m.markBroken(r, reason, forGood)

@@ -60,8 +60,8 @@ func RelinquishLead(ctx context.Context, g *raftset.Group) error {
 	if !ok {
 		return nil
 	}
-	if err := transfer(ctx, g, to); err != nil && !errors.Is(err, errNotYet) {
+	if err := transfer(ctx, g, to); !errors.Is(err, errNotYet) {
 		return err
 	}
-	return nil
+	return nil // another leads already
 }
