@@ -37,7 +37,13 @@ func (p *Port) serveMessages(_ any, stream grpc.ServerStream) error {
 	}
 	m := &p.metrics.lanes[lane]
 	a := newAnswers(stream, m, p.cfg.MaxQueueBytes)
-	defer a.close()
+	defer func() {
+		// A writer that is blocked, since nothing is taken, ends when the stream
+		// does: with the return.
+		if a.close(); !a.full() {
+			<-a.ended
+		}
+	}()
 	for {
 		var in incoming
 		if err := stream.RecvMsg(&in); errors.Is(err, io.EOF) {
@@ -166,12 +172,11 @@ func (a *answers) run() {
 	}
 }
 
-// close drops what waits, and waits for the writer.
+// close drops what waits, and ends the writer as soon as it is not blocked.
 func (a *answers) close() {
 	a.mu.Lock()
 	a.closed = true
 	a.waiting = nil
 	a.mu.Unlock()
 	close(a.ending)
-	<-a.ended
 }

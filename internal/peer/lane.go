@@ -188,13 +188,13 @@ func (l *lane) expire() {
 func (l *lane) takeLocked(m *message) {
 	delete(l.waiting, m.id)
 	heap.Remove(&l.deadlines, m.place)
-	l.dequeueLocked(m)
+	if m.queued {
+		l.dequeueLocked(m)
+		m.body = nil // its place in the queue is skipped, but may last
+	}
 }
 
 func (l *lane) dequeueLocked(m *message) {
-	if !m.queued {
-		return
-	}
 	m.queued = false
 	l.bytes -= len(m.body)
 	l.metrics.queued.Sub(float64(len(m.body)))
