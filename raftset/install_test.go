@@ -342,6 +342,36 @@ func TestAManifestOfAnOlderTermIsRefusedWithoutHarm(t *testing.T) {
 	})
 }
 
+// Whatever durable step of an installation a crash comes before or after, the
+// member catches up when it is back.
+func TestAMemberThatDiesAnywhereInAnInstallationCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _, away, lines := lag(t, &fetcher{})
+		cfg := &away.host.cfg
+		r := &recorder{t: t, dir: cfg.Dir}
+		publish, open := cfg.publish, cfg.LogStore
+		cfg.publish, cfg.LogStore = r.publish, r.open
+		away.open(t)
+		c.awaitSame(t, lines...)
+		closeGroup(t, away.group)
+		r.record("the end")
+		installed := 0
+		for _, p := range r.crashes {
+			cfg.Dir, cfg.publish, cfg.LogStore = p.dir, publish, open
+			before := c.network.count(askInstall)
+			away.open(t)
+			c.awaitSame(t, lines...)
+			installed += c.network.count(askInstall) - before
+			closeGroup(t, away.group)
+		}
+		if all := len(r.crashes); installed == 0 || installed == all {
+			t.Errorf("after %d of %d crashes the manifest was sent again", installed, all)
+		}
+		t.Logf("caught up after %d crashes, with the manifest sent again in %d of them", len(r.crashes), installed)
+		away.open(t)
+	})
+}
+
 // A state machine may take longer to open than a message is waited for otherwise.
 func TestASlowRestoreIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -27,6 +27,7 @@ const (
 const (
 	momentPiece    moment = "a piece of a file is fetched"
 	momentReceived moment = "a file is fetched and not adopted"
+	momentStaged   moment = "a manifest's files are here and it is not installed"
 )
 
 var (
@@ -213,7 +214,7 @@ func (m *Manager) FetchManifest(ctx context.Context, set quorate.ReplicaSetID, i
 	if err := m.stage(ctx, r, payload, sources); err != nil {
 		return fmt.Errorf("fetch a manifest of set %v: %w", set, err)
 	}
-	return nil
+	return m.cfg.moment(momentStaged)
 }
 
 // others lists the nodes of a set's members but for this one and those given:

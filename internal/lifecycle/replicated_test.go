@@ -198,17 +198,17 @@ func TestASwapThatFetchesAndIsCutShortAnywhereIsFinishedAfterARestart(t *testing
 	}
 }
 
-// A follower that lags behind the log's start takes the leader's manifest, with
-// the files.
-func TestAReplicaThatLagsFarTakesFilesAndManifest(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, 3)
+// lagFar starts a cluster in which the last node is away, and lacks entries that
+// the others have flushed and deleted.
+func lagFar(t *testing.T) (c *cluster, set *metasvc.ReplicaSet, away *rig) {
+	t.Helper()
+	c = newCluster(t, 3)
 	c.start(t)
 	c.awaitOpen(t)
-	set := c.set()
+	set = c.set()
 	c.write(t, early)
 	c.awaitApplied(t, set.ID, c.nodes...)
-	away := c.nodes[2]
+	away = c.nodes[2]
 	away.close(t)
 	for second := range int64(40) {
 		c.write(t, floats{"x", map[int64]float64{100 + second: float64(second)}})
@@ -227,6 +227,14 @@ func TestAReplicaThatLagsFarTakesFilesAndManifest(t *testing.T) {
 		r.start(t, nil)
 	}
 	c.write(t, later)
+	return c, set, away
+}
+
+// A follower that lags behind the log's start takes the leader's manifest, with
+// the files.
+func TestAReplicaThatLagsFarTakesFilesAndManifest(t *testing.T) {
+	t.Parallel()
+	c, set, away := lagFar(t)
 	leader := c.leading(t, set.ID)
 	away.start(t, nil)
 	testwait.For(t, "the replica to open", func() bool { _, ok := away.host.Group(set.ID); return ok })
@@ -250,6 +258,28 @@ func TestAReplicaThatLagsFarTakesFilesAndManifest(t *testing.T) {
 	}
 	c.awaitSettled(t, set.ID, running...)
 	c.wantFile(t, away, set, want)
+}
+
+// What comes after these, the installation itself, raftset and tsdbshard cut
+// short at each of their own steps.
+func TestAReplicaThatLagsFarAndDiesAnywhereInTheFetchCatchesUp(t *testing.T) {
+	for _, at := range []moment{momentPiece, momentReceived, momentStaged} {
+		t.Run(strings.ReplaceAll(string(at), " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			c, set, away := lagFar(t)
+			crash := crashAt(at)
+			away.start(t, crash.reach)
+			c.await(t, "the crash", crash.isHit)
+			away.close(t)
+			away.start(t, nil)
+			testwait.For(t, "the replica to open", func() bool { _, ok := away.host.Group(set.ID); return ok })
+			c.awaitApplied(t, set.ID, away)
+			want := c.leading(t, set.ID).read(t)
+			c.one().seal(t, set)
+			c.awaitSettled(t, set.ID, c.nodes...)
+			c.wantFile(t, away, set, want)
+		})
+	}
 }
 
 func TestAHeartbeatTellsOfBrokenReplicas(t *testing.T) {
