@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -41,20 +42,28 @@ type Config struct {
 
 	// Server is what CPU time and memory are read from.
 	Server Processes
-	// MetricsURL is the server's /metrics; empty reads none. Loopback only.
-	MetricsURL string
-	// LogBytesMetrics name counters on MetricsURL whose sum is the number of
-	// bytes that the server wrote to its log.
+	// MetricsURLs are the servers' /metrics; without any none is read. Loopback
+	// only.
+	MetricsURLs []string
+	// LogBytesMetrics name counters on MetricsURLs whose sum is the number of
+	// bytes that the servers wrote to their logs.
 	LogBytesMetrics []string
-	// ProfileURL is the server's CPU profile (/debug/pprof/profile), fetched
-	// during the steady phase into ProfilePath; empty fetches none. Loopback only.
-	ProfileURL, ProfilePath string
+	// Profiles are fetched during the steady phase, side by side.
+	Profiles []Profile
 	// ProfileFor is how long is profiled; 0 means 10 s.
 	ProfileFor time.Duration
 	// QueryURL is the server's instant query endpoint (/api/v1/query), asked at
 	// the end whether all samples can be read back, each once; empty asks
 	// nothing. Loopback only.
 	QueryURL string
+}
+
+// Profile is a CPU profile to be fetched. Both fields are required.
+type Profile struct {
+	// URL is that of a server's profile (/debug/pprof/profile). Loopback only.
+	URL string
+	// Path is the file that it goes to.
+	Path string
 }
 
 // validate fills in the defaults. Its error names the setting and the rule.
@@ -77,12 +86,17 @@ func (c Config) validate() (Config, error) {
 		return c, fmt.Errorf("concurrency %d: want at least 1", c.Concurrency)
 	case c.Rate < 0:
 		return c, fmt.Errorf("rate of %g samples a second: want 0 for the maximum, or more", c.Rate)
-	case len(c.LogBytesMetrics) > 0 && c.MetricsURL == "":
+	case len(c.LogBytesMetrics) > 0 && len(c.MetricsURLs) == 0:
 		return c, errors.New("log-bytes metrics without the metrics URL that has them")
-	case (c.ProfileURL == "") != (c.ProfilePath == ""):
-		return c, errors.New("a profile needs both its URL and the file it goes to")
 	}
-	for _, u := range append([]string{c.MetricsURL, c.ProfileURL, c.QueryURL}, c.URLs...) {
+	urls := slices.Concat(c.URLs, c.MetricsURLs, []string{c.QueryURL})
+	for _, p := range c.Profiles {
+		if p.URL == "" || p.Path == "" {
+			return c, errors.New("a profile needs both its URL and the file it goes to")
+		}
+		urls = append(urls, p.URL)
+	}
+	for _, u := range urls {
 		if err := checkLoopback(u); err != nil {
 			return c, err
 		}

@@ -15,10 +15,9 @@ func TestWhatIsMeasuredOfTheServer(t *testing.T) {
 	report, err := benchmarks.Run(t.Context(), benchmarks.Config{
 		URLs:            []string{r.URL + "/api/v1/write"},
 		Server:          benchmarks.Processes{PIDs: []int{os.Getpid()}},
-		MetricsURL:      r.URL + "/metrics",
+		MetricsURLs:     []string{r.URL + "/metrics"},
 		LogBytesMetrics: []string{"log_bytes_total"},
-		ProfileURL:      r.URL + "/profile",
-		ProfilePath:     profile,
+		Profiles:        []benchmarks.Profile{{URL: r.URL + "/profile", Path: profile}},
 		ProfileFor:      3 * time.Second,
 	}, workload(t, 2000, 20))
 	if err != nil {

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Builds the server and runs it through the scenarios of benchmarks/scenarios,
-# those named or all: restart rollover idle history. "history" needs the real
-# Prometheus, of tools/prometheus or as built before in PROMETHEUS=FILE.
+# those named or all: restart rollover idle history cluster-write cluster-idle.
+# "history" needs the real Prometheus, of tools/prometheus or as built before in
+# PROMETHEUS=FILE.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/quorate-scenarios.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 go build -o "$tmp/" ./cmd/quorate ./benchmarks/scenarios
-for name in "${@:-restart rollover idle history}"; do
+for name in "${@:-restart rollover idle history cluster-write cluster-idle}"; do
 	for scenario in $name; do
 		printf '## %s\n\n' "$scenario"
 		more=()

@@ -224,14 +224,14 @@ func TestSettingsThatCannotBe(t *testing.T) {
 	}{
 		{"no URL", func(c *benchmarks.Config) { c.URLs = nil }, "no remote-write URL"},
 		{"another machine", func(c *benchmarks.Config) { c.URLs[0] = "http://192.0.2.1/" }, `host "192.0.2.1" is not loopback`},
-		{"another machine's metrics", func(c *benchmarks.Config) { c.MetricsURL = "http://example.org/metrics" }, "not loopback"},
+		{"another machine's metrics", func(c *benchmarks.Config) { c.MetricsURLs = []string{"http://example.org/metrics"} }, "not loopback"},
 		{"a name that only begins like loopback", func(c *benchmarks.Config) { c.URLs[0] = "http://127.0.0.1.example.org/" }, "not loopback"},
 		{"an unknown protocol", func(c *benchmarks.Config) { c.Protocol = "3.0" }, `protocol "3.0"`},
 		{"a negative rate", func(c *benchmarks.Config) { c.Rate = -1 }, "rate of -1"},
 		{"a negative batch", func(c *benchmarks.Config) { c.Batch = -1 }, "batch of -1"},
 		{"negative concurrency", func(c *benchmarks.Config) { c.Concurrency = -1 }, "concurrency -1"},
 		{"log bytes of nowhere", func(c *benchmarks.Config) { c.LogBytesMetrics = []string{"x"} }, "without the metrics URL"},
-		{"a profile to nowhere", func(c *benchmarks.Config) { c.ProfileURL = "http://localhost/" }, "profile needs both"},
+		{"a profile to nowhere", func(c *benchmarks.Config) { c.Profiles = []benchmarks.Profile{{URL: "http://localhost/"}} }, "profile needs both"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := good

@@ -11,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // ErrReadBack is wrapped by Run's error when a query at the end found another
@@ -59,32 +61,40 @@ func get(ctx context.Context, client *http.Client, rawURL string, header http.He
 	return data, nil
 }
 
-// logBytes sums the configured counters over all their series.
+// logBytes sums the configured counters over all their series on all servers.
 func (r *run) logBytes(ctx context.Context) (float64, error) {
 	if len(r.cfg.LogBytesMetrics) == 0 {
 		return 0, nil
 	}
-	data, err := get(ctx, r.client, r.cfg.MetricsURL, nil)
-	if err != nil {
-		return 0, err
+	sum := 0.0
+	for _, u := range r.cfg.MetricsURLs {
+		data, err := get(ctx, r.client, u, nil)
+		if err != nil {
+			return 0, err
+		}
+		n, err := sumMetrics(data, r.cfg.LogBytesMetrics)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
 	}
-	return sumMetrics(data, r.cfg.LogBytesMetrics)
+	return sum, nil
 }
 
-// profile starts to fetch the CPU profile, if one is wanted. Its outcome comes
+// profile starts to fetch the CPU profiles that are wanted. The outcome comes
 // over the channel, once.
 func (r *run) profile(ctx context.Context) <-chan error {
-	done := make(chan error, 1)
-	if r.cfg.ProfileURL == "" {
-		done <- nil
-		return done
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range r.cfg.Profiles {
+		g.Go(func() error { return r.fetchProfile(ctx, p) })
 	}
-	go func() { done <- r.fetchProfile(ctx) }()
+	done := make(chan error, 1)
+	go func() { done <- g.Wait() }()
 	return done
 }
 
-func (r *run) fetchProfile(ctx context.Context) error {
-	u, err := url.Parse(r.cfg.ProfileURL)
+func (r *run) fetchProfile(ctx context.Context, p Profile) error {
+	u, err := url.Parse(p.URL)
 	if err != nil {
 		return err
 	}
@@ -96,7 +106,7 @@ func (r *run) fetchProfile(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("CPU profile: %w", err)
 	}
-	if err := os.WriteFile(r.cfg.ProfilePath, data, 0o644); err != nil {
+	if err := os.WriteFile(p.Path, data, 0o644); err != nil {
 		return fmt.Errorf("CPU profile: %w", err)
 	}
 	return nil

@@ -39,7 +39,7 @@ type commandLine struct {
 	PID             []int         `name:"pid" help:"Server process whose CPU time and memory are read from /proc. Repeat it for several."`
 	Ready           string        `help:"URL to poll until it answers 200 before anything is measured, such as http://127.0.0.1:9240/-/ready."`
 	ReadyTimeout    time.Duration `default:"60s" help:"How long to poll it."`
-	Metrics         string        `help:"URL of the server's /metrics."`
+	Metrics         []string      `help:"URL of the server's /metrics. Repeat it for several servers."`
 	LogBytesMetric  []string      `help:"Counter on it that tells the bytes written to the log. Repeat it to sum several."`
 	Profile         string        `help:"URL of a CPU profile to fetch during the steady phase, such as http://127.0.0.1:9242/debug/pprof/profile."`
 	ProfileOut      string        `default:"cpu.pprof" help:"File that the profile goes to."`
@@ -105,13 +105,13 @@ func (cl *commandLine) config() benchmarks.Config {
 		Timeout:         cl.Timeout,
 		MaxErrors:       cl.MaxErrors,
 		Server:          benchmarks.Processes{PIDs: cl.PID},
-		MetricsURL:      cl.Metrics,
+		MetricsURLs:     cl.Metrics,
 		LogBytesMetrics: cl.LogBytesMetric,
 		ProfileFor:      cl.ProfileDuration,
 		QueryURL:        cl.ReadBack,
 	}
 	if cl.Profile != "" {
-		cfg.ProfileURL, cfg.ProfilePath = cl.Profile, cl.ProfileOut
+		cfg.Profiles = []benchmarks.Profile{{URL: cl.Profile, Path: cl.ProfileOut}}
 	}
 	return cfg
 }

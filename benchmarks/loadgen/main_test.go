@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,10 +91,11 @@ func TestCommandLinesThatCannotBe(t *testing.T) {
 }
 
 func TestAProfileGoesToItsFile(t *testing.T) {
-	if cfg := parse(t).config(); cfg.ProfileURL != "" || cfg.ProfilePath != "" {
-		t.Errorf("a profile without being asked for: %q to %q", cfg.ProfileURL, cfg.ProfilePath)
+	if cfg := parse(t).config(); len(cfg.Profiles) != 0 {
+		t.Errorf("profiles without being asked for: %v", cfg.Profiles)
 	}
-	if cfg := parse(t, "--profile=http://localhost/p", "--profile-out=x").config(); cfg.ProfileURL != "http://localhost/p" || cfg.ProfilePath != "x" {
-		t.Errorf("profile %q to %q", cfg.ProfileURL, cfg.ProfilePath)
+	want := []benchmarks.Profile{{URL: "http://localhost/p", Path: "x"}}
+	if cfg := parse(t, "--profile=http://localhost/p", "--profile-out=x").config(); !slices.Equal(cfg.Profiles, want) {
+		t.Errorf("profiles %v, want %v", cfg.Profiles, want)
 	}
 }

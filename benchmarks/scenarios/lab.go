@@ -83,26 +83,40 @@ func (l *lab) startPrometheus(ctx context.Context, binary, blocks string) (*serv
 		"--storage.tsdb.retention.time=3650d", "--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h", "--log.level=warn")
 }
 
+// start launches a server and returns when it is ready, with the time that took.
 func (l *lab) start(ctx context.Context, s *server, binary string, args ...string) (*server, time.Duration, error) {
+	began := time.Now()
+	if err := l.launch(ctx, s, binary, args...); err != nil {
+		return nil, 0, err
+	}
+	return s, time.Since(began), s.ready(ctx)
+}
+
+// launch starts a server's process.
+func (l *lab) launch(ctx context.Context, s *server, binary string, args ...string) error {
 	s.log = filepath.Join(l.dir, fmt.Sprintf("%s-%d.log", s.name, len(l.running)))
 	log, err := os.Create(s.log)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
 	defer log.Close() //nolint:errcheck // the child has its own
 	s.command = exec.CommandContext(ctx, binary, args...)
 	s.command.Stdout, s.command.Stderr = log, log
-	began := time.Now()
 	if err := s.command.Start(); err != nil {
-		return nil, 0, err
+		return err
 	}
 	l.running = append(l.running, s)
+	return nil
+}
+
+// ready waits until a server takes writes.
+func (s *server) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	if err := benchmarks.WaitReady(ctx, s.http+"/-/ready"); err != nil {
-		return nil, 0, errors.Join(err, s.explain())
+		return errors.Join(err, s.explain())
 	}
-	return s, time.Since(began), nil
+	return nil
 }
 
 // explain returns the end of the server's log as an error.

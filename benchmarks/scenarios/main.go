@@ -1,8 +1,8 @@
 // Command scenarios runs a built server through the situations that decide
 // whether an engine is fit for use: a restart with much to replay, the border of
 // two buckets under load, hundreds of idle sets and tenants, a day of sealed
-// history beside a real Prometheus. Each prints one Markdown table; see
-// benchmarks/README.md.
+// history beside a real Prometheus; a cluster of three nodes under load and idle.
+// Each prints one Markdown table; see benchmarks/README.md.
 package main
 
 import (
@@ -27,6 +27,9 @@ type commandLine struct {
 	Rollover rollover `cmd:"" help:"Latencies about the border of two buckets under load."`
 	Idle     idle     `cmd:"" help:"What sealed sets and tenants cost a server that does nothing."`
 	History  history  `cmd:"" help:"Range queries over a day of sealed buckets beside a real Prometheus."`
+
+	ClusterWrite clusterWrite `cmd:"" help:"W1 on a cluster of three nodes."`
+	ClusterIdle  clusterIdle  `cmd:"" help:"What Raft groups cost a cluster of three nodes that does nothing."`
 }
 
 func main() {
@@ -48,7 +51,8 @@ type scenario interface {
 }
 
 func (cl *commandLine) run(ctx context.Context, parsed *kong.Context, out io.Writer) error {
-	all := map[string]scenario{"restart": &cl.Restart, "rollover": &cl.Rollover, "idle": &cl.Idle, "history": &cl.History}
+	all := map[string]scenario{"restart": &cl.Restart, "rollover": &cl.Rollover, "idle": &cl.Idle, "history": &cl.History,
+		"cluster-write": &cl.ClusterWrite, "cluster-idle": &cl.ClusterIdle}
 	dir, err := os.MkdirTemp(cl.Dir, "quorate-scenario.")
 	if err != nil {
 		return err
