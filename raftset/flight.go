@@ -27,13 +27,15 @@ func (f *flight) settle(err error) {
 // proposed it the library hands the state machine that very slice.
 type flights struct {
 	slots chan struct{}
+	// landed has room for one: nothing is in flight any more.
+	landed chan struct{}
 
 	mu   sync.Mutex
 	list []*flight
 }
 
 func newFlights(limit int) *flights {
-	return &flights{slots: make(chan struct{}, limit)}
+	return &flights{slots: make(chan struct{}, limit), landed: make(chan struct{}, 1)}
 }
 
 // push adds a flight, for which the caller holds a slot.
@@ -105,5 +107,8 @@ func (s *flights) removeLocked(n int) {
 	s.list = s.list[:rest]
 	for range n {
 		<-s.slots
+	}
+	if rest == 0 {
+		notify(s.landed)
 	}
 }

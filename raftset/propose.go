@@ -27,10 +27,14 @@ type scratch struct {
 	commands [][]byte
 }
 
-// proposer joins the commands of one group into entries: while one entry is
-// being fsynced, whatever arrives meanwhile becomes the next ("natural
-// batching"), so that batches grow with load and a lone command waits for
-// nobody.
+// worthwhileBytes of commands are an entry of their own whatever is in flight.
+// Less waits until nothing is: an entry costs each replica an fsync, a message
+// and a dozen hand-overs between goroutines, however little is in it.
+const worthwhileBytes = 32 << 10
+
+// proposer joins the commands of one group into entries: while one entry is on
+// its way, whatever arrives meanwhile becomes the next ("natural batching"), so
+// that batches grow with load and a lone command waits for nobody.
 type proposer struct {
 	group   *Group
 	queue   *queue
@@ -148,6 +152,9 @@ func (p *proposer) run() {
 
 // next proposes one entry of the calls that wait, and tells whether there were any.
 func (p *proposer) next() bool {
+	if !p.await() {
+		return false
+	}
 	select {
 	case p.flights.slots <- struct{}{}:
 	case <-p.group.guard.halted:
@@ -167,6 +174,25 @@ func (p *proposer) next() bool {
 	}
 	p.submit(f)
 	return true
+}
+
+// await waits until an entry is due: at once while nothing is in flight, and
+// else when enough waits. It returns false when nothing does, or Raft stops.
+func (p *proposer) await() bool {
+	for {
+		switch bytes, calls := p.queue.waiting(); {
+		case calls == 0:
+			return false
+		case bytes >= worthwhileBytes || p.flights.empty():
+			return true
+		}
+		select {
+		case <-p.queue.plenty:
+		case <-p.flights.landed:
+		case <-p.group.guard.halted:
+			return false
+		}
+	}
 }
 
 // hold has proposals wait until release is called: none is on its way to the

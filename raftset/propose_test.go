@@ -95,6 +95,36 @@ func TestWhatWaitsTogetherIsJoinedByKind(t *testing.T) {
 	}
 }
 
+func TestLittleWaitsForWhatIsInFlightAndMuchDoesNot(t *testing.T) {
+	g, l, release := stalled(t, HostConfig{})
+	ctx := context.WithoutCancel(t.Context())
+	applies := l.applies
+	answers := []chan error{
+		submitting(t, g, ctx, testKind, []byte("first")),
+		submitting(t, g, ctx, testKind, []byte("little")),
+		submitting(t, g, ctx, testKind, []byte("more")),
+	}
+	much := strings.Repeat("m", worthwhileBytes)
+	answers = append(answers, submitting(t, g, ctx, testKind, []byte(much)))
+	// The first hangs in the log; what waits is worth an entry now, beside it.
+	testwait.For(t, "a second entry in flight", func() bool {
+		g.proposer.flights.mu.Lock()
+		defer g.proposer.flights.mu.Unlock()
+		return len(g.proposer.flights.list) == 2
+	})
+	answers = append(answers, submitting(t, g, ctx, testKind, []byte("last")))
+	release()
+	for _, a := range answers {
+		if err := <-a; err != nil {
+			t.Error(err)
+		}
+	}
+	wantLines(t, l, "first", "little", "more", much, "last")
+	if got, want := l.applies-applies, 3; got != want {
+		t.Errorf("the commands made %d entries, want %d", got, want)
+	}
+}
+
 func TestGivingUpBeforeTheProposalTakesItBack(t *testing.T) {
 	g, l, release := stalled(t, HostConfig{InFlight: 1})
 	first := submitting(t, g, context.WithoutCancel(t.Context()), testKind, []byte("first"))

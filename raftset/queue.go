@@ -27,6 +27,8 @@ type outcome struct {
 type queue struct {
 	limit int
 	ready chan struct{} // room for one: calls wait, or the queue is closed
+	// plenty has room for one: worthwhileBytes wait.
+	plenty chan struct{}
 
 	mu     sync.Mutex
 	calls  []*call
@@ -35,7 +37,7 @@ type queue struct {
 }
 
 func newQueue(limit int) *queue {
-	return &queue{limit: limit, ready: make(chan struct{}, 1)}
+	return &queue{limit: limit, ready: make(chan struct{}, 1), plenty: make(chan struct{}, 1)}
 }
 
 // add queues a call, unless the queue is full or closed.
@@ -52,7 +54,17 @@ func (q *queue) add(c *call) error {
 	q.calls = append(q.calls, c)
 	q.bytes += len(c.command)
 	notify(q.ready)
+	if q.bytes >= worthwhileBytes {
+		notify(q.plenty)
+	}
 	return nil
+}
+
+// waiting returns how many bytes and calls wait.
+func (q *queue) waiting() (bytes, calls int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes, len(q.calls)
 }
 
 // take removes the longest run of calls of one kind from the queue's head whose
