@@ -22,6 +22,7 @@ type guardedLog struct {
 	metrics   *metrics
 	roster    *roster
 	trail     *trail
+	recent    recent
 	// trailing is how many bytes a deletion of the log's start leaves, in sets
 	// of more than one member.
 	trailing int64
@@ -42,7 +43,10 @@ func (s *guardedLog) GetLog(index uint64, l *raft.Log) error {
 	if running {
 		s.replay.wait(index)
 	}
-	err := s.checkedLog.GetLog(index, l)
+	err := error(nil)
+	if !s.recent.get(index, l) {
+		err = s.checkedLog.GetLog(index, l)
+	}
 	switch {
 	case err == nil:
 		// What NewRaft reads, it reads for configurations, not to be applied.
@@ -118,6 +122,7 @@ func (s *guardedLog) StoreLogs(logs []*raft.Log) error {
 		s.guard.fail(err)
 		return err
 	}
+	s.recent.stored(logs)
 	var bytes int64
 	for _, l := range logs {
 		bytes += int64(len(l.Data))
@@ -168,6 +173,7 @@ func (s *guardedLog) deleteRange(from, to uint64) error {
 			}
 		}
 	}
+	s.recent.forget()
 	if err := s.checkedLog.DeleteRange(from, to); err != nil {
 		return err
 	}
