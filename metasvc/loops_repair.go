@@ -10,10 +10,12 @@ import (
 
 // planRepair wants replicas replaced that are lost: their node has been silent
 // for too long, or says that they are broken, or they did not form in time. Sets
-// that can lose least come first. Changes that wait for a node that is lost
+// that can lose least come first. A lost replica whose node is there is made anew
+// on it when no other node can take one. Changes that wait for a node that is lost
 // itself are given up. An overlay follows its base, so that the two lie together
 // in the end; a replica of an overlay that is lost is replaced by moving the
-// base's replica on its node, too.
+// base's replica on its node, too. Sets that have fewer replicas than their policy
+// says get more.
 func planRepair(cfg ControllerConfig, v view) ([]Action, error) {
 	if v.state.cluster == nil {
 		return nil, nil
@@ -22,12 +24,6 @@ func planRepair(cfg ControllerConfig, v view) ([]Action, error) {
 		return given, nil
 	}
 	m := newMoves(cfg, v)
-	type patient struct {
-		set    *ReplicaSet
-		member Member
-		why    string
-		spare  int
-	}
 	var patients []patient
 	for _, b := range byKey(v.state.buckets) {
 		for shard, id := range b.SetIDs {
@@ -37,12 +33,13 @@ func planRepair(cfg ControllerConfig, v view) ([]Action, error) {
 			}
 			overlay := v.state.sets[b.OverlayIDs[shard]]
 			for _, member := range set.Members {
-				why := v.lost(cfg, set, member)
-				if on, also := overlayMember(overlay, member.Node); why == "" && also {
-					why = v.lost(cfg, overlay, on)
+				p := patient{set: set, member: member, why: v.lost(cfg, set, member), spare: m.spare(set)}
+				p.sick, p.ill = set, member
+				if on, also := overlayMember(overlay, member.Node); p.why == "" && also {
+					p.sick, p.ill, p.why = overlay, on, v.lost(cfg, overlay, on)
 				}
-				if why != "" {
-					patients = append(patients, patient{set, member, why, m.spare(set)})
+				if p.why != "" {
+					patients = append(patients, p)
 				}
 			}
 		}
@@ -56,18 +53,31 @@ func planRepair(cfg ControllerConfig, v view) ([]Action, error) {
 		case p.spare < 0:
 			m.lost = append(m.lost, p.set.ID)
 		default:
-			if a, ok := m.replace(LoopRepair, p.why, p.set, p.member); ok {
+			if a, ok := m.mend(p); ok {
 				actions = append(actions, a)
 				begun[p.set.ID] = true
 			}
 		}
 	}
 	actions = append(actions, m.followBases()...)
+	actions = append(actions, m.restore()...)
 	actions = append(actions, m.replan(cfg)...)
 	if len(actions) > 0 {
 		return actions, nil // what failed fails again when these are done
 	}
 	return nil, m.failure()
+}
+
+// patient is a member of a set that is to be replaced.
+type patient struct {
+	set    *ReplicaSet
+	member Member
+	// sick is the set whose replica on the member's node is lost, that one itself
+	// or the overlay over it, and ill the replica.
+	sick  *ReplicaSet
+	ill   Member
+	why   string
+	spare int
 }
 
 func overlayMember(overlay *ReplicaSet, node quorate.NodeID) (Member, bool) {
@@ -155,20 +165,51 @@ func (m *moves) follow(base, overlay *ReplicaSet) (Action, bool) {
 	}
 	none := quorate.NodeID{}
 	if add != none && (m.v.absent(add) || m.joining[add] >= m.perNode || m.v.state.checkJoins(overlay, add) != nil) ||
-		add == none && m.v.checkLeaves(overlay, remove) != nil {
+		add == none && !m.standsWithout(overlay, remove) {
 		return Action{}, false
 	}
 	return m.begin(LoopRepair, fmt.Sprintf("have overlay %d follow its base %d", overlay.ID, base.ID), overlay, add, remove), true
 }
 
-// checkLeaves tells whether a set can do without a member.
-func (v view) checkLeaves(set *ReplicaSet, replica quorate.ReplicaID) *Refusal {
-	for _, member := range set.Members {
-		if member.Replica == replica {
-			return set.checkLeaves(member, false)
+// mend wants a lost replica replaced by one on another node, or made anew on its
+// own when no other can take it and its node is there: it leaves first, and once
+// its node has moved its files away, restore adds another there. Of an overlay only
+// that one leaves, and follows its base again.
+func (m *moves) mend(p patient) (Action, bool) {
+	if _, possible := m.target(p.set, p.member); possible || m.v.absent(p.member.Node) || !m.holds(p.set, p.member.Node) {
+		return m.replace(LoopRepair, p.why, p.set, p.member)
+	}
+	if m.left <= 0 || !m.movable(p.sick) {
+		return Action{}, false
+	}
+	if !m.standsWithout(p.sick, p.ill.Replica) {
+		m.waiting = append(m.waiting, p.set.ID)
+		return Action{}, false
+	}
+	return m.begin(LoopRepair, fmt.Sprintf("remove replica %d of set %d from node %s, to be made anew there since no other node can take it: %s", p.ill.Replica, p.sick.ID, p.ill.Node, p.why),
+		p.sick, quorate.NodeID{}, p.ill.Replica), true
+}
+
+// restore wants replicas added to sets that have fewer than their policy says:
+// one was removed, or the policy says more than it did. Overlays follow.
+func (m *moves) restore() (actions []Action) {
+	for _, b := range byKey(m.v.state.buckets) {
+		want := m.v.state.policies[b.Policy].Replicas
+		for _, id := range b.SetIDs {
+			set := m.v.state.sets[id]
+			if set == nil || b.State == BucketDropping || len(set.Members) >= want || m.left <= 0 || !m.movable(set) || !m.able(set) {
+				continue
+			}
+			to, possible := m.target(set, Member{})
+			switch {
+			case to != (quorate.NodeID{}):
+				actions = append(actions, m.begin(LoopRepair, fmt.Sprintf("add a replica of set %d on node %s: it has %d of %d", id, to, len(set.Members), want), set, to, 0))
+			case !possible && len(set.Left) == 0: // whose files go makes room
+				m.waiting = append(m.waiting, id)
+			}
 		}
 	}
-	return nil
+	return actions
 }
 
 // replan wants sets planned anew that are still forming, when the nodes on which

@@ -68,6 +68,28 @@ func (m *moves) spare(set *ReplicaSet) int {
 	return well - len(set.Members)/2 - 1
 }
 
+// standsWithout tells whether a set goes on when a member leaves and none comes for
+// it: those others that are well are a majority of an open set's rest, and of a
+// sealed one, one of them is known to have what it was sealed as.
+func (m *moves) standsWithout(set *ReplicaSet, leaves quorate.ReplicaID) bool {
+	well := 0
+	for _, member := range set.Members {
+		if member.Replica != leaves && m.well(set, member) && (set.State != ReplicaSetSealed || set.verified(member.Replica)) {
+			well++
+		}
+	}
+	if set.State == ReplicaSetSealed {
+		return well > 0
+	}
+	return well > (len(set.Members)-1)/2
+}
+
+// holds tells whether a node may have replicas of a set's policy.
+func (m *moves) holds(set *ReplicaSet, node quorate.NodeID) bool {
+	policy := m.v.state.policies[m.v.state.buckets[set.Bucket].Policy]
+	return slices.ContainsFunc(m.v.state.candidates(policy, m.fit), func(c *candidate) bool { return c.node.ID == node })
+}
+
 // replace wants a member replaced by a replica on another node, if the budget
 // allows it and there is a node.
 func (m *moves) replace(loop, why string, set *ReplicaSet, member Member) (Action, bool) {
