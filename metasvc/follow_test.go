@@ -80,7 +80,7 @@ func TestEveryAnswerOfApplyHasAnEncoding(t *testing.T) {
 
 func testHeartbeat() Heartbeat {
 	return Heartbeat{
-		Node: testNode("n2", 1), Clock: time.UnixMilli(12345), MapVersion: 7, Free: 1 << 40,
+		Node: testNode("n2", 1), Clock: time.UnixMilli(12345), MapVersion: 7, Free: 1 << 40, Space: SpaceFull,
 		Sets: []SetBeat{{Set: 1, Replica: 2, Leads: true, Applied: 10, LastWrite: 9}, {Set: 3, Replica: 4, Broken: true, Why: "disk on fire"}},
 	}
 }

@@ -25,6 +25,8 @@ type Heartbeat struct {
 	MapVersion uint64
 	// Free is the space left for data on the other node, in bytes; 0 is unknown.
 	Free uint64
+	// Space is what the other node makes of that, by its own limits.
+	Space Space
 	// Sets are the node's replicas.
 	Sets []SetBeat
 }

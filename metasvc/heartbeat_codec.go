@@ -10,7 +10,7 @@ import (
 )
 
 // heartbeatVersion is the version of an encoded Heartbeat, its first byte.
-const heartbeatVersion = 1
+const heartbeatVersion = 2
 
 // AppendHeartbeat appends an encoded heartbeat but its Received, which is the
 // receiver's to know. The clock is cut to milliseconds.
@@ -20,6 +20,7 @@ func AppendHeartbeat(dst []byte, h Heartbeat) []byte {
 	dst = binary.AppendVarint(dst, h.Clock.UnixMilli())
 	dst = binary.AppendUvarint(dst, h.MapVersion)
 	dst = binary.AppendUvarint(dst, h.Free)
+	dst = append(dst, byte(h.Space))
 	return appendList(dst, h.Sets, func(dst []byte, s SetBeat) []byte {
 		dst = appendSetID(dst, s.Set)
 		dst = appendReplicaID(dst, s.Replica)
@@ -41,7 +42,10 @@ func DecodeHeartbeat(b []byte) (Heartbeat, error) {
 		return Heartbeat{}, fmt.Errorf("%w: version %d of a heartbeat (this binary knows %d)", ErrUnknownVersion, b[0], heartbeatVersion)
 	}
 	r := newReader(b[1:])
-	h := Heartbeat{Node: readNodeID(r), Clock: time.UnixMilli(r.Varint()), MapVersion: r.Uvarint(), Free: r.Uvarint()}
+	h := Heartbeat{Node: readNodeID(r), Clock: time.UnixMilli(r.Varint()), MapVersion: r.Uvarint(), Free: r.Uvarint(), Space: Space(r.U8())}
+	if h.Space > SpaceExhausted {
+		r.Fail()
+	}
 	h.Sets = readList(r, func(r *reader) SetBeat {
 		return SetBeat{
 			Set: readSetID(r), Replica: readReplicaID(r), Leads: r.bool(),

@@ -108,3 +108,36 @@ func TestBucketsFillGapsExactly(t *testing.T) {
 		}
 	}
 }
+
+// Nodes that are short of space get replicas only where there are too few others,
+// and lead none that another can.
+func TestNodesShortOfSpaceAreTakenLast(t *testing.T) {
+	leader := paperState(t, "a", "b", "c", "c")
+	short := func(space Space, names ...string) fitness {
+		f := fitness{space: make(map[quorate.NodeID]Space)}
+		for _, name := range names {
+			f.space[testNode(name, 1)] = space
+		}
+		return f
+	}
+	p := &Policy{PolicySpec: policy("p", func(p *PolicySpec) { p.Shards, p.Replicas = 4, 3 })}
+	placement, err := leader.machine.snapshot().place(p, short(SpaceLow, "n2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for shard, nodes := range placement {
+		for _, n := range nodes {
+			if n.Name == "n2" {
+				t.Errorf("shard %d lies on %v, n2 among them, which is short of space", shard, nodes)
+			}
+		}
+	}
+	if placement, err = leader.machine.snapshot().place(p, short(SpaceFull, "n1", "n2")); err != nil {
+		t.Fatal(err)
+	}
+	for shard, nodes := range placement {
+		if len(nodes) != 3 || nodes[0].Name != "n3" && nodes[0].Name != "n4" {
+			t.Errorf("shard %d lies on %v, want three nodes, one with space to lead", shard, nodes)
+		}
+	}
+}

@@ -14,6 +14,8 @@ type fitness struct {
 	absent func(quorate.NodeID) bool
 	// free is the space that nodes have left, in bytes, of those that say so.
 	free map[quorate.NodeID]uint64
+	// space is the level of those that are short of it.
+	space map[quorate.NodeID]Space
 }
 
 // freeSteps is in how many steps free space is told apart: nodes that differ by
@@ -22,7 +24,8 @@ const freeSteps = 10
 
 // candidate is a node that replicas may lie on.
 type candidate struct {
-	node *Node
+	node  *Node
+	space Space
 	// weight is the node's free space, 1 to freeSteps, in parts of the most that
 	// any candidate has.
 	weight   int
@@ -54,7 +57,7 @@ func (s *state) candidates(p *Policy, fit fitness) (list []*candidate) {
 	replicas, leaders := s.load()
 	for _, c := range list {
 		c.replicas, c.leaders = replicas[c.node.ID], leaders[c.node.ID]
-		c.weight = freeSteps
+		c.space, c.weight = fit.space[c.node.ID], freeSteps
 		if free, known := fit.free[c.node.ID]; known {
 			// Rounded up: the emptiest has all steps, a full one has one.
 			c.weight = max(1, int((float64(free)/float64(most))*freeSteps+0.999))
@@ -64,8 +67,9 @@ func (s *state) candidates(p *Policy, fit fitness) (list []*candidate) {
 }
 
 // place chooses for each shard of a new bucket the nodes of its replicas: on
-// distinct nodes, spread over as many zones as there are; of those first the
-// nodes that have the least of this bucket for the space they have left, then
+// distinct nodes, those that are short of space only where there are no others,
+// since without a bucket there would be no writes at all; spread over as many
+// zones as there are; of those first the nodes that have the least of this bucket for the space they have left, then
 // those that have the least at all. The first of a shard's nodes is the preferred
 // leader, which are spread as well. It moves nothing.
 func (s *state) place(p *Policy, fit fitness) ([][]quorate.NodeID, error) {
@@ -84,6 +88,7 @@ func (s *state) place(p *Policy, fit fitness) ([][]quorate.NodeID, error) {
 					return taken
 				}
 				return cmp.Or(
+					cmp.Compare(a.space, b.space),
 					cmp.Compare(zones[a.node.Zone], zones[b.node.Zone]),
 					compareShare(a, b),
 					cmp.Compare(a.replicas, b.replicas),
@@ -97,7 +102,7 @@ func (s *state) place(p *Policy, fit fitness) ([][]quorate.NodeID, error) {
 			chosen[i] = best
 		}
 		leader := slices.MinFunc(chosen, func(a, b *candidate) int {
-			return cmp.Or(cmp.Compare(a.leads, b.leads), cmp.Compare(a.leaders, b.leaders), cmp.Compare(a.node.Number, b.node.Number))
+			return cmp.Or(cmp.Compare(a.space, b.space), cmp.Compare(a.leads, b.leads), cmp.Compare(a.leaders, b.leaders), cmp.Compare(a.node.Number, b.node.Number))
 		})
 		leader.leads++
 		leader.leaders++

@@ -113,10 +113,14 @@ func (v view) knownEverywhere() uint64 {
 
 // fitness is what the heartbeats say of the nodes to the placement.
 func (v view) fitness() fitness {
-	f := fitness{absent: v.absent, free: make(map[quorate.NodeID]uint64)}
+	f := fitness{absent: v.absent, free: make(map[quorate.NodeID]uint64), space: make(map[quorate.NodeID]Space)}
 	for id := range v.state.nodes {
-		if b, ok := v.beatOf(id); ok && b.Free > 0 {
+		b, ok := v.beatOf(id)
+		if ok && b.Free > 0 {
 			f.free[id] = b.Free
+		}
+		if ok && b.Space > SpaceAmple {
+			f.space[id] = b.Space
 		}
 	}
 	return f

@@ -48,6 +48,13 @@ type HostConfig struct {
 	// error can be returned for it, and while it lasts the group has a leader
 	// that leads nothing. Default: the reason is logged, nothing else.
 	Fatal func(reason error)
+	// Exhausted tells that the disk has no room for entries any more: proposals
+	// are refused with ErrNoSpace and the entries of leaders elsewhere with a
+	// verdict, before anything is written, so that no log meets a full disk, which
+	// would stop its replica. What elections and changes of leader write is a few
+	// bytes, and is not refused. It is asked for each of them and must be quick.
+	// Default: never.
+	Exhausted func() bool
 	// SegmentBytes is allocated for each log's tail, and is how coarsely logs
 	// are deleted; 64 KiB to 256 MiB. Default: 8 MiB.
 	SegmentBytes int
@@ -135,6 +142,9 @@ func (c HostConfig) withDefaults() HostConfig {
 	if c.Fatal == nil {
 		logger := c.Logger
 		c.Fatal = func(reason error) { logger.Error("disk is hung", "err", reason) }
+	}
+	if c.Exhausted == nil {
+		c.Exhausted = func() bool { return false }
 	}
 	if c.newTransport == nil {
 		c.newTransport = newLoopback

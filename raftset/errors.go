@@ -14,6 +14,9 @@ var (
 	ErrOutcomeUnknown = quorate.Errorf(quorate.Unavailable, "the outcome of the proposal is unknown")
 	// ErrOverloaded is wrapped when a group's proposal queue is full. Kind Unavailable.
 	ErrOverloaded = quorate.Errorf(quorate.Unavailable, "the group is overloaded")
+	// ErrNoSpace is wrapped when HostConfig.Exhausted says that the disk has no
+	// room. Nothing was proposed. Kind Unavailable.
+	ErrNoSpace = quorate.Errorf(quorate.Unavailable, "the disk has no room for log entries")
 	// ErrStopped is wrapped by calls on a group that is closed. Kind Unavailable.
 	ErrStopped = quorate.Errorf(quorate.Unavailable, "the replica is stopped")
 	// ErrBroken is wrapped by calls on a group whose replica failed and was

@@ -99,6 +99,9 @@ func (t *peerTransport) receive(in inbound) error {
 	if err := t.over(); err != nil {
 		return err
 	}
+	if (in.kind == askPrepare || in.kind == askInstall) && t.group.host.cfg.Exhausted() {
+		return refuse(refusedNoSpace)
+	}
 	if in.kind == askPrepare {
 		return t.fetches.take(in)
 	}
@@ -205,6 +208,9 @@ func (b *inbox) handle(in inbound) ([]byte, error) {
 		r, err := readAppend(in.body)
 		if err != nil {
 			return nil, err
+		}
+		if len(r.Entries) > 0 && g.host.cfg.Exhausted() {
+			return nil, refuse(refusedNoSpace)
 		}
 		r.RPCHeader = header
 		return b.feed(raft.RPC{Command: r})

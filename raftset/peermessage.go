@@ -51,6 +51,7 @@ const (
 	refusedOverload // too much waits to be handled there
 	refusedStale    // the message is of a term that is over
 	refusedFailed   // it was tried, and failed
+	refusedNoSpace  // its disk has no room for it
 )
 
 func (v verdict) String() string {
@@ -73,6 +74,8 @@ func (v verdict) String() string {
 		return "stale"
 	case refusedFailed:
 		return "failed"
+	case refusedNoSpace:
+		return "no space"
 	}
 	return fmt.Sprintf("verdict(%d)", uint8(v))
 }

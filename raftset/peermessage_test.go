@@ -170,7 +170,7 @@ func TestAnswersAreReadAsWritten(t *testing.T) {
 			t.Errorf("%T %+v is read as %+v, %v", want, want, got, err)
 		}
 	}
-	for v := refusedMalformed; v <= refusedFailed; v++ {
+	for v := refusedMalformed; v <= refusedNoSpace; v++ {
 		_, err := openReply(refusal(&refusedError{verdict: v, reason: strings.Repeat("x", 2*maxReasonBytes)}))
 		var refused *refusedError
 		if !errors.As(err, &refused) || refused.verdict != v || len(refused.reason) != maxReasonBytes {

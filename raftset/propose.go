@@ -65,7 +65,7 @@ func newProposer(g *Group) *proposer {
 // each gets its own result. The command may be reused when Propose returns.
 //
 // Errors are of kind Unavailable and wrap a NotLeaderError, ErrOverloaded,
-// ErrStopped, ErrBroken or ErrOutcomeUnknown; only with the last may the
+// ErrNoSpace, ErrStopped, ErrBroken or ErrOutcomeUnknown; only with the last may the
 // command take effect. A command over 16 MiB is refused with kind TooLarge.
 func (g *Group) Propose(ctx context.Context, kind wire.Kind, command []byte) (any, error) {
 	if len(command) > maxCommandBytes {
@@ -92,6 +92,11 @@ func (p *proposer) propose(ctx context.Context, kind wire.Kind, command []byte) 
 	if _, leader := g.Leadership(); !leader {
 		m.rejected.Inc()
 		return nil, g.refusal()
+	}
+	// A fence is what confirms reads, which go on.
+	if kind != kindFence && g.host.cfg.Exhausted() {
+		m.rejected.Inc()
+		return nil, fmt.Errorf("set %d: %w", g.set, ErrNoSpace)
 	}
 	c := g.host.calls.Get().(*call)
 	c.kind, c.command = kind, command

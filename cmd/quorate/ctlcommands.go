@@ -20,7 +20,7 @@ type ctlNodesList struct{ adminFlags }
 func (c *ctlNodesList) run(ctx context.Context, p process) error {
 	return c.list(ctx, p, "nodes", nil, column{"node", "name"}, column{"state", "state"}, column{"zone", "zone"}, column{"roles", "roles"},
 		column{"address", "address"}, column{"meta", "meta"}, column{"replicas", "replicas"}, column{"leads", "leads"},
-		column{"heard", "heard"}, column{"free bytes", "free_bytes"}, column{"incarnation", "incarnation"})
+		column{"heard", "heard"}, column{"free bytes", "free_bytes"}, column{"space", "space"}, column{"incarnation", "incarnation"})
 }
 
 // nodeArgument names a node.

@@ -111,11 +111,14 @@ type Flush struct {
 }
 
 // Storage says what is kept of files: their pages in memory, and for how long
-// those that are not needed any more.
+// those that are not needed any more; and what is done when space gets short.
 type Storage struct {
 	PageCacheBytes Bytes
 	TrashKeep      time.Duration
 	MinFreeBytes   Bytes
+	// The free space below which a node gets no replicas, takes no writes, and
+	// stores nothing.
+	LowSpaceBytes, FullSpaceBytes, ReserveSpaceBytes Bytes
 }
 
 // Raft shapes the log of a ReplicaSet.
@@ -169,7 +172,7 @@ func Default() Config {
 			MaxAge:                30 * time.Minute,
 			ShutdownTimeout:       10 * time.Second,
 		},
-		Storage: Storage{PageCacheBytes: 64 * MiB, TrashKeep: day, MinFreeBytes: GiB},
+		Storage: Storage{PageCacheBytes: 64 * MiB, TrashKeep: day, MinFreeBytes: 2 * GiB, LowSpaceBytes: GiB, FullSpaceBytes: 512 * MiB, ReserveSpaceBytes: 128 * MiB},
 		Raft:    Raft{SegmentBytes: 8 * MiB},
 		Log:     Log{Level: "info", Format: "text"},
 	}

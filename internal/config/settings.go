@@ -141,6 +141,12 @@ func storageSettings(c *Config) []setting {
 			durationValue{&c.Storage.TrashKeep, time.Second, year}},
 		{"storage.min_free_bytes", "While the file system of `data_dir` has less space left, what lies in the trash is deleted at once, the oldest first.",
 			bytesValue{&c.Storage.MinFreeBytes, 0, 1024 * GiB}},
+		{"storage.low_space_bytes", "While the file system of `data_dir` has less space left, the node gets no replica that can lie on another, and hands its leads to members that have more. 0 is never.",
+			bytesValue{&c.Storage.LowSpaceBytes, 0, 1024 * GiB}},
+		{"storage.full_space_bytes", "While it has less left, the node takes no writes for sets that it leads (503) and stores only what it follows. At most `storage.low_space_bytes`. 0 is never.",
+			bytesValue{&c.Storage.FullSpaceBytes, 0, 1024 * GiB}},
+		{"storage.reserve_space_bytes", "While it has less left, the node stores nothing more, so that no log runs into a full disk. At most `storage.full_space_bytes`. 0 is never.",
+			bytesValue{&c.Storage.ReserveSpaceBytes, 0, 1024 * GiB}},
 		{"raft.segment_bytes", "The size of one segment file of a ReplicaSet's log. Each open set preallocates one.",
 			bytesValue{&c.Raft.SegmentBytes, 64 * KiB, 256 * MiB}},
 	}

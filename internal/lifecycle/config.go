@@ -41,6 +41,11 @@ type Config struct {
 	Flush FlushLimits
 	// Trash says how long what was given up is kept.
 	Trash TrashLimits
+	// Space says how much of the file system must be free for what.
+	Space SpaceLimits
+	// Free returns how many bytes the file system of a directory has left for
+	// this process. Default: what the system says.
+	Free func(dir string) (int64, error)
 	// PageCacheBytes is the memory for pages of blocks that all replicas
 	// share. Default: 64 MiB.
 	PageCacheBytes int64
@@ -93,6 +98,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.Fetchers = defaultFetchers
 	}
 	c.Flush, c.Trash = c.Flush.withDefaults(), c.Trash.withDefaults()
+	if c.Free == nil {
+		c.Free = freeBytes
+	}
 	if c.Metadata == nil {
 		c.Metadata = func() *raftset.Group { return nil }
 	}

@@ -46,7 +46,7 @@ func (m *Manager) drop(ctx context.Context, set *metasvc.ReplicaSet, r *replica)
 // stop closes what is open of a replica that is hidden already.
 func (m *Manager) stop(r *replica) error {
 	m.mu.Lock()
-	was := replica{group: r.group, sealed: r.sealed}
+	was := &replica{group: r.group, sealed: r.sealed}
 	r.group, r.shard, r.sealed, r.broken = nil, nil, nil, nil
 	m.mu.Unlock()
 	return was.close()

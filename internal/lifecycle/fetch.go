@@ -44,6 +44,9 @@ func (m *Manager) fetchFile(ctx context.Context, cfg tsdbshard.Config, f tsdbsha
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if err := m.space.admits(int64(f.Bytes)); err != nil {
+		return fmt.Errorf("fetch %s of set %v: %w", f.Name, cfg.Set, diskError{err})
+	}
 	errs := []error{errNoSources}
 	for _, source := range sources {
 		resumed, err := m.fetchFrom(ctx, cfg, f, source)

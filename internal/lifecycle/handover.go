@@ -39,7 +39,9 @@ func (m *Manager) handoverDueLocked(set *metasvc.ReplicaSet, r *replica, now tim
 	}
 	preferred := set.Members[0].Replica
 	_, leads := r.group.Leadership()
-	if !leads || indexOf(r.group.Configuration().Voters, preferred) < 0 || !isCaughtUp(r.group, preferred, now) {
+	space, known := m.neighbours.spaceOf(set.Members[0].Node, now)
+	if !leads || indexOf(r.group.Configuration().Voters, preferred) < 0 || !isCaughtUp(r.group, preferred, now) ||
+		known && space > metasvc.SpaceAmple {
 		r.prefer.since = time.Time{}
 		return false
 	}

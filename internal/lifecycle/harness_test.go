@@ -72,7 +72,10 @@ type rig struct {
 	// port is the way to other nodes, nil of a lone node; live tells whose
 	// reports the judge of seals waits for.
 	port *port
-	live func(*metasvc.ReplicaSet) []quorate.ReplicaID
+	// limits and free are the space's, free nil for the system's.
+	limits SpaceLimits
+	free   func(string) (int64, error)
+	live   func(*metasvc.ReplicaSet) []quorate.ReplicaID
 
 	// Of one life of the node.
 	metrics  *prometheus.Registry
@@ -152,7 +155,7 @@ func emptyMap(t *testing.T) *metasvc.Map {
 
 // bareManager is a manager for what needs no rooms.
 func bareManager() *Manager {
-	return &Manager{metrics: newMetrics(), logger: slog.New(slog.DiscardHandler), replicas: make(map[setID]*replica)}
+	return &Manager{space: &space{}, metrics: newMetrics(), logger: slog.New(slog.DiscardHandler), replicas: make(map[setID]*replica)}
 }
 
 func failWith(err error) func(context.Context, *metasvc.ReplicaSet, *replica) error {
@@ -167,6 +170,7 @@ func (r *rig) start(t *testing.T, at func(moment) error) {
 	host := raftset.HostConfig{Dir: filepath.Join(r.dir, "raft"), Logger: logger, SegmentBytes: 64 << 10, TrailingBytes: 1}
 	if r.port != nil {
 		host.Node, host.Messenger, host.HeartbeatTimeout = r.node, r.port, 400*time.Millisecond
+		host.Exhausted = func() bool { return r.manager != nil && r.manager.Exhausted() }
 		host.Fetch = func(ctx context.Context, set quorate.ReplicaSetID, replica quorate.ReplicaID, from quorate.NodeID, payload []byte) error {
 			return r.manager.FetchManifest(ctx, set, replica, from, payload)
 		}
@@ -182,7 +186,7 @@ func (r *rig) start(t *testing.T, at func(moment) error) {
 	}
 	r.manager, err = New(Config{
 		Peers: peers, DataDir: r.dir, Node: r.node, Host: r.host, Client: r.client, Replicas: r.open,
-		Trash: TrashLimits{Keep: time.Hour}, Now: r.now.now, Logger: logger, Registerer: r.metrics, moment: at,
+		Trash: TrashLimits{Keep: time.Hour}, Space: r.limits, Free: r.free, Now: r.now.now, Logger: logger, Registerer: r.metrics, moment: at,
 	})
 	if err != nil {
 		t.Fatal(err)

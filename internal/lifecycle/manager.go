@@ -50,6 +50,9 @@ type Manager struct {
 	pages   *block.Cache // of all replicas
 	flusher *flusher
 	trash   *trash
+	space   *space
+	// neighbours is what is known of the space on other nodes.
+	neighbours neighbours
 
 	// openers do what is quick, workers what reads all of a set's samples,
 	// fetchers what waits for other nodes.
@@ -95,6 +98,8 @@ func New(cfg Config) (*Manager, error) {
 	if m.trash, err = openTrash(cfg, m.metrics); err != nil {
 		return nil, err
 	}
+	m.space = &space{dir: cfg.DataDir, limits: cfg.Space, measure: cfg.Free, logger: cfg.Logger, metrics: m.metrics}
+	m.space.look()
 	m.flusher = newFlusher(cfg.Flush, m.flushTargets, cfg.Logger)
 	return m, nil
 }
@@ -106,6 +111,7 @@ func (m *Manager) Run(ctx context.Context) {
 	parts.Go(func() { m.flusher.run(ctx) })
 	parts.Go(func() { m.trash.run(ctx) })
 	parts.Go(func() { m.restNowAndThen(ctx) })
+	parts.Go(func() { m.watchSpace(ctx) })
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -303,7 +309,7 @@ func (m *Manager) nextLocked(current *metasvc.Map, set *metasvc.ReplicaSet, r *r
 		if joins(set, r) {
 			t.what, t.run, t.lane = workJoin, m.join, m.fetchers
 		}
-	case set.State == metasvc.ReplicaSetOpen && m.sealDueLocked(set, r):
+	case set.State == metasvc.ReplicaSetOpen && m.sealDueLocked(set, r) && m.space.now() < metasvc.SpaceFull:
 		t.what, t.run, t.lane = workSeal, m.seal, m.workers
 	default:
 		return m.leadLocked(set, t)

@@ -72,7 +72,7 @@ func TestWhatIsDueForAReplica(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := &replica{set: 5, id: 3}
 			tc.r(r)
-			m := &Manager{openers: newLane(1), workers: newLane(1)}
+			m := &Manager{space: &space{}, openers: newLane(1), workers: newLane(1)}
 			task, due := m.nextLocked(emptyMap(t), tc.set, r)
 			if due != (tc.want != "") || due && task.what != tc.want {
 				t.Errorf("due is %q (%v), want %q", task.what, due, tc.want)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/cursor"
+	"github.com/quorate/quorate/metasvc"
 )
 
 // messageVersion is the version of every message between managers.
@@ -118,6 +119,22 @@ func decodeReadyAnswer(b []byte) (a readyAnswer, err error) {
 	}
 	a.Open = open == 1
 	return a, c.Finish(errMessage, "answer about a replica")
+}
+
+// spaceAnswer tells how much room a node has.
+type spaceAnswer struct{ Space metasvc.Space }
+
+func (a spaceAnswer) encode() []byte { return append(beginMessage(), byte(a.Space)) }
+
+func decodeSpaceAnswer(b []byte) (a spaceAnswer, err error) {
+	c, err := openMessage(b)
+	if err != nil {
+		return a, err
+	}
+	if a.Space = metasvc.Space(c.U8()); a.Space > metasvc.SpaceExhausted {
+		c.Fail()
+	}
+	return a, c.Finish(errMessage, "answer about space")
 }
 
 // seedAnswer has a seed of raftset's.

@@ -14,7 +14,11 @@ type metrics struct {
 	swapped, dropped   prometheus.Counter
 	differing, damaged prometheus.Counter
 	trashed            prometheus.Gauge
-	fetched, handovers prometheus.Counter
+	// freeBytes and spaceLevel are of the file system, refused and reliefs what
+	// this node did about them.
+	freeBytes, spaceLevel prometheus.Gauge
+	refused, reliefs      prometheus.Counter
+	fetched, handovers    prometheus.Counter
 	// fetchedBytes came from other nodes, sentBytes went to them.
 	fetchedBytes, sentBytes prometheus.Counter
 	fetchFailures           *prometheus.CounterVec
@@ -61,6 +65,14 @@ func newMetrics() *metrics {
 		}, []string{"reason"}),
 		handovers: counter("quorate_node_leader_handovers_total",
 			"Sets that this node led and handed over to their preferred leader."),
+		freeBytes: gauge("quorate_node_free_bytes",
+			"Bytes that the file system of the data directory has free."),
+		spaceLevel: gauge("quorate_node_space_level",
+			"What that means: 0 ample, 1 low (no new replicas, leads are handed on), 2 full (no writes), 3 exhausted (nothing is stored)."),
+		refused: counter("quorate_node_space_refusals_total",
+			"Batches that were not proposed because this node's disk, or those of a majority of the set's, are full."),
+		reliefs: counter("quorate_node_space_handovers_total",
+			"Sets that this node led and handed over for want of space."),
 		trashed: gauge("quorate_node_trash_entries",
 			"Entries in the trash when it was last looked at."),
 		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -79,6 +91,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 		m.opened, m.failures, m.broken, m.disputed, m.sealSeconds, m.swapped, m.dropped,
 		m.differing, m.damaged, m.trashed, m.removed,
 		m.fetched, m.fetchedBytes, m.sentBytes, m.fetchFailures, m.handovers,
+		m.freeBytes, m.spaceLevel, m.refused, m.reliefs,
 	} {
 		errs = append(errs, reg.Register(c))
 	}

@@ -73,6 +73,9 @@ func (m *Manager) openGroup(ctx context.Context, set *metasvc.ReplicaSet, r *rep
 // form persists the set's genesis, identical on all members since all of it
 // comes from the map's record, and reports it.
 func (m *Manager) form(ctx context.Context, set *metasvc.ReplicaSet, r *replica) error {
+	if err := m.space.admits(0); err != nil {
+		return fmt.Errorf("form set %v: %w", r.set, err)
+	}
 	genesis := raftset.Genesis{Set: r.set, Replica: r.id, Payload: tsdbshard.GenesisPayload(set.Bounds)}
 	for _, v := range set.Members {
 		genesis.Voters = append(genesis.Voters, raftset.Member{Node: v.Node, Replica: v.Replica})

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate"
@@ -63,6 +64,9 @@ type replica struct {
 	// leader that has made it a learner.
 	caughtUp int
 	prefer   preference
+	// refusal is why writes are not proposed for now, nil when they are. Anybody
+	// may read it.
+	refusal atomic.Pointer[error]
 	// staging is held while files of another replica's manifest are fetched.
 	staging chan struct{}
 
@@ -114,7 +118,9 @@ func (m *Manager) serveOpen(r *replica, group *raftset.Group, shard *tsdbshard.S
 	r.group, r.shard, r.broken, r.forGood, r.brokenSince = group, shard, nil, false, time.Time{}
 	m.mu.Unlock()
 	m.metrics.opened.Inc()
-	m.cfg.Replicas.Add(router.NewReplica(r.set, group, shard, router.ClientMeta{Client: m.cfg.Client}))
+	served := router.NewReplica(r.set, group, shard, router.ClientMeta{Client: m.cfg.Client})
+	served.AdmitBy(func() error { return m.refused(r) })
+	m.cfg.Replicas.Add(served)
 }
 
 // serveSealed makes a sealed replica known to the router, in the place of what

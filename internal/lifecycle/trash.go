@@ -48,7 +48,7 @@ type trash struct {
 func openTrash(cfg Config, m *metrics) (*trash, error) {
 	t := &trash{
 		dir: filepath.Join(cfg.DataDir, TrashDir), limits: cfg.Trash,
-		now: cfg.Now, free: freeBytes, logger: cfg.Logger, metrics: m,
+		now: cfg.Now, free: cfg.Free, logger: cfg.Logger, metrics: m,
 	}
 	for _, dir := range []string{t.dir, filepath.Join(cfg.DataDir, SetsDir)} {
 		if err := durable.MkdirAll(dir); err != nil {

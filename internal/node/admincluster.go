@@ -63,6 +63,7 @@ type listedNode struct {
 	Leads     *int   `json:"leads,omitempty"`
 	Heard     string `json:"heard,omitempty"`
 	FreeBytes uint64 `json:"free_bytes,omitempty"`
+	Space     string `json:"space,omitempty"`
 }
 
 func (a *clusterAdmin) nodes(r *http.Request) (any, error) {
@@ -96,7 +97,7 @@ func (a *clusterAdmin) nodes(r *http.Request) (any, error) {
 					leads++
 				}
 			}
-			l.Leads, l.FreeBytes = &leads, beat.Free
+			l.Leads, l.FreeBytes, l.Space = &leads, beat.Free, beat.Space.String()
 			l.Heard = time.Since(beat.Received).Round(100*time.Millisecond).String() + " ago"
 		}
 		list = append(list, l)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"syscall"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/config"
@@ -143,20 +142,13 @@ func (n *Node) addressOf(id quorate.NodeID) (string, bool) {
 
 // beat is what the metadata leader hears of this node.
 func (n *Node) beat() metasvc.Heartbeat {
+	free, space := n.replicas.Space()
 	return metasvc.Heartbeat{
 		Node:       n.identity.Node,
 		Clock:      n.options.Now(),
 		MapVersion: n.meta.client.Map().Version,
-		Free:       freeBytes(n.settings.DataDir),
+		Free:       uint64(max(free, 0)),
+		Space:      space,
 		Sets:       n.replicas.Beats(),
 	}
-}
-
-// freeBytes is the space left for data in a directory, 0 when that is not known.
-func freeBytes(dir string) uint64 {
-	var stat syscall.Statfs_t
-	if err := syscall.Statfs(dir, &stat); err != nil {
-		return 0
-	}
-	return stat.Bavail * uint64(stat.Bsize) //nolint:gosec // a block's size is positive
 }

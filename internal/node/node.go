@@ -47,6 +47,9 @@ type Options struct {
 	Fatal func(reason error)
 	// Now is the wall clock; nil means time.Now.
 	Now func() time.Time
+	// Free returns how many bytes the file system of a directory has left; nil
+	// asks the system.
+	Free func(dir string) (int64, error)
 }
 
 // Node is one running process of the cluster.
@@ -69,6 +72,7 @@ type Node struct {
 	meta           *metaService
 	open           *router.Replicas
 	replicas       *lifecycle.Manager
+	managed        atomic.Pointer[lifecycle.Manager] // replicas, for whoever asks early
 	router         *router.Router
 	queries        *promql.API
 	public         *listener
@@ -134,6 +138,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.replicas, err = n.newLifecycle(); err != nil {
 		return err
 	}
+	n.managed.Store(n.replicas)
 	n.router = router.New(router.Config{
 		Meta: router.ClientMeta{Client: n.meta.client}, Replicas: n.open, Compact: n.replicas.Compact,
 		Self: n.identity.Node, Peers: n.port,
@@ -163,6 +168,10 @@ func (n *Node) openHost() (err error) {
 		Registerer:   n.options.Registry,
 		SegmentBytes: int(n.settings.Raft.SegmentBytes),
 		Fatal:        n.options.Fatal,
+		Exhausted: func() bool {
+			manager := n.managed.Load() // none yet while the metadata's replica opens
+			return manager != nil && manager.Exhausted()
+		},
 	})
 	if err != nil {
 		return err
@@ -200,9 +209,13 @@ func (n *Node) newLifecycle() (*lifecycle.Manager, error) {
 		},
 		PageCacheBytes: int64(s.Storage.PageCacheBytes),
 		Trash:          lifecycle.TrashLimits{Keep: s.Storage.TrashKeep, MinFreeBytes: int64(s.Storage.MinFreeBytes)},
-		Now:            n.options.Now,
-		Logger:         n.logger,
-		Registerer:     n.options.Registry,
+		Space: lifecycle.SpaceLimits{
+			Low: int64(s.Storage.LowSpaceBytes), Full: int64(s.Storage.FullSpaceBytes), Reserve: int64(s.Storage.ReserveSpaceBytes),
+		},
+		Free:       n.options.Free,
+		Now:        n.options.Now,
+		Logger:     n.logger,
+		Registerer: n.options.Registry,
 	})
 }
 

@@ -40,14 +40,17 @@ func startNode(t *testing.T, s config.Config) *Node {
 // startNodeAt starts a node with a clock of its own and waits until it is ready.
 func startNodeAt(t testing.TB, s config.Config, now func() time.Time) *Node {
 	t.Helper()
+	return startNodeWith(t, s, Options{Now: now})
+}
+
+// startNodeWith starts a node with some options and waits until it is ready.
+func startNodeWith(t testing.TB, s config.Config, options Options) *Node {
+	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	n, err := Start(t.Context(), s, Options{
-		Version:  "test",
-		Logger:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Registry: registry,
-		Now:      now,
-	})
+	options.Version, options.Registry = "test", registry
+	options.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	n, err := Start(t.Context(), s, options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,9 @@ type Replica struct {
 	// sealed stands in place of the three above.
 	sealed *tsdbshard.Sealed
 
+	// admit is asked before anything is proposed; nil admits all.
+	admit func() error
+
 	// fenced is the term for which this replica, as leader, has confirmed its
 	// bounds with the metadata service (PROTOCOL 6).
 	fenced atomic.Uint64
@@ -52,6 +55,11 @@ var (
 func NewReplica(set quorate.ReplicaSetID, group *raftset.Group, shard *tsdbshard.Shard, meta Meta) *Replica {
 	return &Replica{set: set, group: group, shard: shard, meta: meta}
 }
+
+// AdmitBy has writes and deletions refused while this replica leads and a
+// function returns why, before they are proposed: where the disk is full. It comes
+// before the replica is added to Replicas.
+func (r *Replica) AdmitBy(admit func() error) { r.admit = admit }
 
 // NewSealedReplica makes the canonical file of a sealed set into what the
 // router reads from. It takes no writes.
@@ -111,6 +119,11 @@ func (r *Replica) takesNothing() bool {
 
 // propose has one command of a kind committed, applied, and answered by an A.
 func propose[A any](ctx context.Context, r *Replica, kind wire.Kind, command []byte) (answer A, err error) {
+	if _, leads := r.group.Leadership(); leads && r.admit != nil {
+		if err := r.admit(); err != nil {
+			return answer, err
+		}
+	}
 	if err := r.fence(ctx); err != nil {
 		return answer, err
 	}

@@ -26,6 +26,10 @@ func (e *retriableError) Unwrap() error { return e.err }
 
 func retriable(err error) error { return &retriableError{err: err} }
 
+// Passing marks an error as one that another attempt may mend within the
+// request's deadline, for those who refuse by Replica.AdmitBy.
+func Passing(err error) error { return retriable(err) }
+
 func isRetriable(err error) bool {
 	var r *retriableError
 	return errors.As(err, &r)
