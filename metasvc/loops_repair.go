@@ -176,7 +176,8 @@ func (m *moves) follow(base, overlay *ReplicaSet) (Action, bool) {
 // its node has moved its files away, restore adds another there. Of an overlay only
 // that one leaves, and follows its base again.
 func (m *moves) mend(p patient) (Action, bool) {
-	if _, possible := m.target(p.set, p.member); possible || m.v.absent(p.member.Node) || !m.holds(p.set, p.member.Node) {
+	if _, possible := m.target(p.set, p.member); possible || m.v.absent(p.member.Node) ||
+		m.fit.space[p.member.Node] > SpaceAmple || !m.holds(p.set, p.member.Node) {
 		return m.replace(LoopRepair, p.why, p.set, p.member)
 	}
 	if m.left <= 0 || !m.movable(p.sick) {

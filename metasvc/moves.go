@@ -117,7 +117,8 @@ func (m *moves) begin(loop, why string, set *ReplicaSet, add quorate.NodeID, rem
 	return action(loop, why, BeginMembers{Set: set.ID, Term: m.v.term, Add: add, Remove: remove})
 }
 
-// target chooses the node that takes a member's place, as place would: in a zone
+// target chooses the node that takes a member's place, as place would, but never
+// one that is short of space: in a zone
 // that the other members lie in least, then the one that has least to do for the
 // space it has left. When too many replicas join on all of these already there is
 // none for now, since a worse zone would be for good. It tells, too, whether there
@@ -131,7 +132,9 @@ func (m *moves) target(set *ReplicaSet, leaves Member) (to quorate.NodeID, possi
 		}
 	}
 	list := m.v.state.candidates(policy, m.fit)
-	list = slices.DeleteFunc(list, func(c *candidate) bool { return m.v.state.checkJoins(set, c.node.ID) != nil })
+	list = slices.DeleteFunc(list, func(c *candidate) bool {
+		return c.space > SpaceAmple || m.v.state.checkJoins(set, c.node.ID) != nil
+	})
 	if len(list) == 0 {
 		return quorate.NodeID{}, false
 	}

@@ -24,6 +24,7 @@ type ward struct {
 	silent map[string]bool
 	sick   map[string][]SetBeat
 	free   map[string]uint64
+	space  map[string]Space
 }
 
 // newWard returns a cluster of nodes n1, n2, … in the given zones, with the
@@ -32,7 +33,7 @@ func newWard(t *testing.T, zones ...string) *ward {
 	t.Helper()
 	w := &ward{
 		fakeLeader: newFakeLeader(openMachine(t)), t: t, now: time.UnixMilli(100 * 24 * hour),
-		silent: make(map[string]bool), sick: make(map[string][]SetBeat), free: make(map[string]uint64),
+		silent: make(map[string]bool), sick: make(map[string][]SetBeat), free: make(map[string]uint64), space: make(map[string]Space),
 	}
 	w.must(t, Bootstrap{Cluster: testCluster, Node: testNodeSpec("n1", zones[0]), MetaReplica: 1})
 	for i, zone := range zones[1:] {
@@ -53,7 +54,7 @@ func (w *ward) view() view {
 	v := view{state: w.state(), now: w.now, self: w.cfg.Node.ID, term: 1, leadingSince: w.now.Add(-time.Hour)}
 	for _, n := range v.state.nodesByNumber() {
 		if name := n.ID.Name; !w.silent[name] {
-			v.beats = append(v.beats, Heartbeat{Node: n.ID, Received: w.now.Add(-time.Second), Clock: w.now, Free: w.free[name], Sets: w.sick[name]})
+			v.beats = append(v.beats, Heartbeat{Node: n.ID, Received: w.now.Add(-time.Second), Clock: w.now, Free: w.free[name], Space: w.space[name], Sets: w.sick[name]})
 		}
 	}
 	return v.index()
@@ -322,6 +323,21 @@ func TestWithoutANodeReplicasWait(t *testing.T) {
 	w.must(t, AdmitNode{testNodeSpec("n4", "a")})
 	w.settle(planRepair)
 	if got := w.on(id); got != "n1 n2 n4" {
+		t.Errorf("the set lies on %s", got)
+	}
+}
+
+func TestRepairAvoidsNodesThatAreShortOfSpace(t *testing.T) {
+	w := newWard(t, "a", "b", "c", "c", "c")
+	id := w.bucket(hours(0, 24), "n1 n2 n3")[0]
+	w.silent["n3"] = true
+	w.space["n4"], w.space["n5"] = SpaceLow, SpaceFull
+	if actions, err := w.run(planRepair); len(actions) != 0 || err == nil || !strings.Contains(err.Error(), "wait for a node") {
+		t.Fatalf("%v is wanted, %v", actions, err)
+	}
+	w.space["n5"] = SpaceAmple
+	w.settle(planRepair)
+	if got := w.on(id); got != "n1 n2 n5" {
 		t.Errorf("the set lies on %s", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/testwait"
 	"github.com/quorate/quorate/metasvc"
 )
@@ -55,7 +56,10 @@ func TestAReplicaWithADamagedLogIsMadeAnewOnItsNode(t *testing.T) {
 	testwait.For(t, "the replica to be told as broken", func() bool { return sick.tellsBroken(set.ID) })
 	c.write(t, later)
 
-	c.change(t, set.ID, sick.node, member.Replica)
+	// As the repair loop has it where no other node can take one.
+	c.change(t, set.ID, quorate.NodeID{}, member.Replica)
+	c.awaitChanged(t, set.ID)
+	c.change(t, set.ID, sick.node, 0)
 	c.awaitChanged(t, set.ID)
 	c.wantMembers(t, set.ID, c.nodes...)
 	fresh, _ := c.one().client.Map().Set(set.ID).MemberOn(sick.node)
