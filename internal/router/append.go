@@ -41,9 +41,10 @@ func (r *Router) Append(ctx context.Context, tenant quorate.TenantID, in *wire.W
 	err := retry(ctx, q.attempt)
 	r.metrics.observe(&q.result)
 	q.warmUp(ctx)
-	if err == nil {
-		err = q.failure
+	if err != nil {
+		q.fail(err)
 	}
+	err = q.failure
 	if err == nil {
 		err = q.refused.err()
 	}
@@ -64,6 +65,7 @@ func (q *request) attempt(ctx context.Context) error {
 // round routes what is not stored yet under the newest map, sends it, and takes
 // in the answers.
 func (q *request) round(ctx context.Context) (err error) {
+	q.ready = false // what comes of an earlier round says nothing of this one
 	if q.stale {
 		q.stale = false
 		q.router.refreshMap(ctx)
@@ -228,7 +230,7 @@ func (q *request) collectParked(p *parkedRows) {
 	case isRetriable(p.err):
 		q.again, q.stale, q.ready = p.err, true, false
 	default:
-		q.failure = p.err
+		q.fail(p.err)
 		return
 	}
 	q.remaining = append(q.remaining, p.rows...)
@@ -249,7 +251,7 @@ func (q *request) collectPart(p *part) {
 		q.remaining = append(q.remaining, p.rows[3]...)
 		q.again, q.ready = p.err, false
 	default:
-		q.failure = p.err
+		q.fail(p.err)
 	}
 }
 

@@ -15,8 +15,13 @@ import (
 // byte.
 const messageVersion = 1
 
-// errMessage is wrapped when another node's message does not make sense here.
-var errMessage = quorate.Errorf(quorate.Invalid, "malformed message between routers")
+// errMessage is wrapped when another node's message does not make sense here,
+// which is never the fault of a client, and errVersion when it is of another
+// version: as soon as both nodes run one release it is understood.
+var (
+	errMessage = quorate.Errorf(quorate.Internal, "malformed message between routers")
+	errVersion = quorate.Errorf(quorate.Unavailable, "message between routers of a version that is not spoken here")
+)
 
 // maxRefusalText bounds the text of a refusal.
 const maxRefusalText = 16 << 10
@@ -27,7 +32,7 @@ func beginMessage() []byte { return []byte{messageVersion} }
 func openMessage(b []byte) (*cursor.Cursor, error) {
 	c := &cursor.Cursor{B: b, Shortest: true}
 	if v := c.U8(); !c.Bad && v != messageVersion {
-		return nil, fmt.Errorf("%w: version %d (this binary knows %d)", errMessage, v, messageVersion)
+		return nil, fmt.Errorf("%w: version %d (this binary knows %d)", errVersion, v, messageVersion)
 	}
 	return c, nil
 }

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -201,7 +202,7 @@ func (q *request) bucketAt(ctx context.Context, r row, t int64) *bucketParts {
 	placement := q.placementAt(t)
 	policy := q.m.Policy(placement.policy)
 	if policy == nil {
-		q.fail(placement.valid, quorate.Errorf(quorate.Unavailable, "policy %v is not in this node's map", placement.policy))
+		q.giveUp(placement.valid, quorate.Errorf(quorate.Unavailable, "policy %v is not in this node's map", placement.policy))
 		return nil
 	}
 	oldest := q.now - policy.RetentionOf(&q.tenant).Milliseconds()
@@ -218,13 +219,13 @@ func (q *request) bucketAt(ctx context.Context, r row, t int64) *bucketParts {
 		var err error
 		bucket, err = q.router.meta.EnsureBucket(ctx, policy.ID, t)
 		switch {
-		case quorate.KindOf(err) == quorate.Invalid:
+		case quorate.KindOf(err) == quorate.Invalid && !refusedByMetadata(err):
 			q.refuseTime(r, "no_bucket", err)
 			return nil
 		case err != nil:
 			span := policy.Span.Milliseconds()
 			start := t - (t%span+span)%span
-			q.fail(quorate.TimeRange{Start: start, End: start + span}, err)
+			q.giveUp(quorate.TimeRange{Start: start, End: start + span}, err)
 			return nil
 		}
 	}
@@ -261,11 +262,19 @@ func (q *request) openParts(bucket *metasvc.Bucket, valid quorate.TimeRange) *bu
 	return b
 }
 
-// fail gives up on the rows of a range for this request, whose outcome is then
+// refusedByMetadata tells that the metadata log refused a command. A time that
+// no bucket may cover is refused before there is one, so that this is no verdict
+// on the row: a node's role, say, changed as the bucket was placed on it.
+func refusedByMetadata(err error) bool {
+	var refused *metasvc.Refusal
+	return errors.As(err, &refused)
+}
+
+// giveUp gives up on the rows of a range for this request, whose outcome is then
 // a failure; the metadata client has done the waiting.
-func (q *request) fail(of quorate.TimeRange, why error) {
+func (q *request) giveUp(of quorate.TimeRange, why error) {
 	q.uncovered = append(q.uncovered, of)
-	q.failure = why
+	q.fail(why)
 }
 
 // refuseTime refuses a row because of its timestamp.

@@ -115,7 +115,7 @@ func (q *request) begin(r *Router, tenant quorate.TenantID, in *wire.WriteReques
 	clear(q.skip)
 	q.missing, q.arena = q.missing[:0], q.arena[:0]
 	q.uncovered, q.remaining = q.uncovered[:0], q.remaining[:0]
-	q.again, q.stale, q.failure = nil, false, nil
+	q.again, q.stale, q.ready, q.failure = nil, false, false, nil
 	q.refused, q.result = refusals{}, wire.WriteResult{}
 }
 
@@ -198,6 +198,36 @@ func (q *request) timestamp(r row) int64 {
 	case wire.SectionMetadata: // what is known now
 	}
 	return q.now
+}
+
+// fail notes that the outcome of some rows is not known. Of several failures the
+// strongest counts (see Append), the first of its strength. What a failure
+// complains of is never the rows, which are judged one by one and refused: it is
+// something between the nodes, and the request is to come again.
+func (q *request) fail(why error) {
+	switch quorate.KindOf(why) {
+	case quorate.Invalid, quorate.NotFound, quorate.Unsupported:
+		why = quorate.Errorf(quorate.Unavailable, "%w", why)
+	case quorate.Internal, quorate.TooLarge, quorate.Limited, quorate.Unavailable:
+	}
+	if q.failure == nil || strength(why) > strength(q.failure) {
+		q.failure = why
+	}
+}
+
+// strength orders the failures of a request: above all those after which a
+// client sends it again.
+func strength(err error) int {
+	switch quorate.KindOf(err) {
+	case quorate.Unavailable:
+		return 3
+	case quorate.Internal:
+		return 2
+	case quorate.Limited:
+		return 1
+	case quorate.Invalid, quorate.TooLarge, quorate.Unsupported, quorate.NotFound:
+	}
+	return 0
 }
 
 // refuseSeries refuses all rows of a series.
