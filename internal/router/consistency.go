@@ -16,10 +16,16 @@ import (
 // out (PROTOCOL 9).
 var errMapUnconfirmed = errors.New("map_unconfirmed: the metadata service has not confirmed this node's map of the cluster lately; samples that lie where the map does not show would be missing")
 
+// errFormingLeftOut is the warning of stale answers that leave sets out.
+var errFormingLeftOut = errors.New("stale_read: sets that are forming in this node's map were left out without asking whether they take samples by now")
+
 // warn notes what every answer of the query is to carry.
-func (p *pinning) warn() {
-	if !p.router.meta.MapCurrent() {
+func (p *pinning) warn(of survey) {
+	if !of.current {
 		p.result.warnings.Add(errMapUnconfirmed)
+	}
+	if of.forming && of.current {
+		p.result.warnings.Add(errFormingLeftOut)
 	}
 	stale, unknown, most := 0, 0, uint64(0)
 	for _, w := range p.wants {

@@ -114,8 +114,6 @@ func strongest(errs []error) error {
 	return errors.Join(errs...)
 }
 
-// view pins a set: at its leader while it is open, wherever its file is when it
-// is sealed.
 // shardsFor lists the shards that may have a tenant's samples of [mint, maxt]:
 // those of every policy in the part of its placement history that the range
 // touches (PROTOCOL 11), by start of bucket. Buckets that are being dropped are
@@ -124,7 +122,7 @@ func strongest(errs []error) error {
 // A bucket that is planned in this node's map may be open in that of another,
 // which then has written to it (PROTOCOL 8): its sets are read as far as they
 // are there. Forming tells that some are not, as far as this map knows: see
-// settled. On a node alone planned buckets hold nothing: whatever is written is
+// survey. On a node alone planned buckets hold nothing: whatever is written is
 // routed by this very map.
 func (r *Router) shardsFor(record *metasvc.Tenant, m *metasvc.Map, mint, maxt int64) (shards []shardPlan, forming bool) {
 	history := record.PlacementsOverlapping(mint, maxt)
@@ -152,24 +150,58 @@ func (r *Router) shardsFor(record *metasvc.Tenant, m *metasvc.Map, mint, maxt in
 	return shards, forming
 }
 
-// settled is shardsFor by the newest map that will do: a set that is forming in
+// survey is where a reading's samples are, by one map.
+type survey struct {
+	m      *metasvc.Map
+	shards []shardPlan
+	// current tells that the map had whatever was committed when the reading
+	// began: it was taken while the map lease held, or after a confirmation.
+	current bool
+	// forming tells that sets which are forming in the map count as empty,
+	// although they may have been written to by now.
+	forming bool
+}
+
+// survey is shardsFor by the newest map that will do: a set that is forming in
 // the metadata of this moment cannot have been written to, and counts as empty.
 // Without the metadata leader nobody knows that of this moment; once the map
 // lease has run out, answers say so, and the map is taken as it is (PROTOCOL 9).
-func (r *Router) settled(ctx context.Context, tenant quorate.TenantID, mint, maxt int64) (*metasvc.Map, []shardPlan, error) {
-	for confirmed := false; ; {
-		record, m, err := r.meta.TenantMap(ctx, tenant)
+// A strong reading fails then, and a stale one has asked nobody to begin with.
+//
+// Whether the lease holds is judged before the map is taken: one that begins to
+// hold later says nothing of a map that was taken before.
+func (r *Router) survey(ctx context.Context, of reading, mint, maxt int64) (s survey, err error) {
+	asked, confirmed := false, false
+	confirm := func() error {
+		asked = true
+		err := r.confirmMap(ctx)
+		confirmed = err == nil
+		return err
+	}
+	for {
+		s.current = confirmed || !asked && r.meta.MapCurrent()
+		if of.consistency == quorate.ConsistencyStrong && !s.current {
+			if err := confirm(); err != nil {
+				return survey{}, retriable(quorate.Errorf(quorate.Unavailable, "a strong read needs a current map of the cluster: %w", err))
+			}
+			s.current = true
+		}
+		record, m, err := r.meta.TenantMap(ctx, of.tenant)
 		if err != nil {
-			return nil, nil, err
+			return survey{}, err
 		}
-		shards, forming := r.shardsFor(&record, m, mint, maxt)
-		if !forming || confirmed {
-			return m, shards, nil
+		s.m = m
+		s.shards, s.forming = r.shardsFor(&record, m, mint, maxt)
+		if !s.forming || asked {
+			s.forming = s.forming && !confirmed
+			return s, nil
 		}
-		if err := r.confirmMap(ctx); err != nil && r.meta.MapCurrent() {
-			return nil, nil, retriable(err)
+		if of.consistency == quorate.ConsistencyStale {
+			return s, nil
 		}
-		confirmed = true
+		if err := confirm(); err != nil && (s.current || of.consistency == quorate.ConsistencyStrong) {
+			return survey{}, retriable(err)
+		}
 	}
 }
 

@@ -42,19 +42,14 @@ type want struct {
 // pin takes all views, or none.
 func (p *pinning) pin(ctx context.Context, mint, maxt int64) (*pinned, error) {
 	r := p.router
-	if p.of.consistency == quorate.ConsistencyStrong && !r.meta.MapCurrent() {
-		if err := r.confirmMap(ctx); err != nil {
-			return nil, retriable(quorate.Errorf(quorate.Unavailable, "a strong read needs a current map of the cluster: %w", err))
-		}
-	}
-	m, plan, err := r.settled(ctx, p.of.tenant, mint, maxt)
+	found, err := r.survey(ctx, p.of, mint, maxt)
 	if err != nil {
 		return nil, err
 	}
-	plan = slices.DeleteFunc(plan, func(s shardPlan) bool {
+	plan := slices.DeleteFunc(found.shards, func(s shardPlan) bool {
 		return max(mint, s.oldest) >= s.base.Bounds.Range.End
 	})
-	p.m, p.result = m, &pinned{shards: make([]pinnedShard, len(plan))}
+	p.m, p.result = found.m, &pinned{shards: make([]pinnedShard, len(plan))}
 	p.result.remoteBytes.Store(r.remoteBytes)
 	for i, s := range plan {
 		p.result.shards[i].oldest = s.oldest
@@ -75,7 +70,7 @@ func (p *pinning) pin(ctx context.Context, mint, maxt int64) (*pinned, error) {
 		p.result.release()
 		return nil, err
 	}
-	p.warn()
+	p.warn(found)
 	return p.result, nil
 }
 
@@ -231,7 +226,8 @@ func (w *want) err() error {
 	return fmt.Errorf("read shard %d of %v: %w", w.set.Shard, w.set.Bounds.Range, err)
 }
 
-// view takes a view of one set as a default read would.
+// view takes a view of one set as a default read would: at its leader while it is
+// open, wherever its file is when it is sealed.
 func (r *Router) view(ctx context.Context, m *metasvc.Map, set *metasvc.ReplicaSet, tenant quorate.TenantID) (*pinned, error) {
 	p := &pinning{router: r, life: ctx, of: reading{tenant: tenant}, m: m, result: &pinned{shards: make([]pinnedShard, 1)}}
 	p.result.remoteBytes.Store(r.remoteBytes)

@@ -365,7 +365,7 @@ func TestReadsHaveTheConsistencyThatIsAskedFor(t *testing.T) {
 	}
 	own := r.meta
 	r.meta = unconfirmedMeta{own}
-	if n, warnings, err := read(quorate.ConsistencyStrong); n != 20 || err != nil || !strings.Contains(warnings, "map_unconfirmed") {
+	if n, warnings, err := read(quorate.ConsistencyStrong); n != 20 || err != nil || warnings != "[]" {
 		t.Errorf("strong with a map that is confirmed when it is asked: %d, %s, %v", n, warnings, err)
 	}
 	r.meta = leaderlessMeta{own}
@@ -419,6 +419,25 @@ func TestABucketThatIsOpenElsewhereIsRead(t *testing.T) {
 	}
 	r.meta = leaderlessMeta{own} // the answer warns then
 	expect(t, r.read(t, named("m")), want)
+	for _, meta := range []Meta{currentMeta{leaderlessMeta{own}}, leaderlessMeta{own}} { // a stale one asks nobody
+		r.meta = meta
+		stale, err := r.Reads(quorate.ConsistencyStale).Querier(t.Context(), r.tenant, math.MinInt64, math.MaxInt64)
+		if err != nil {
+			t.Fatalf("a stale read waits for the metadata leader: %v", err)
+		}
+		set := stale.Select(t.Context(), true, nil, named("m"))
+		expect(t, linesOf(t, set), want)
+		warning := errFormingLeftOut
+		if !meta.MapCurrent() {
+			warning = errMapUnconfirmed
+		}
+		if _, warned := set.Warnings()[warning.Error()]; !warned {
+			t.Errorf("a stale answer that leaves sets out warns of %v, want %v", set.Warnings().AsErrors(), warning)
+		}
+		if err := stale.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 	r.queryTimeout = testwait.Deadline
 	r.meta = own
 	r.open(t, half.Set(planned.Sets[1]))
