@@ -71,21 +71,21 @@ func (a *API) serveDeleteSeries(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, err)
 		return
 	}
-	tenant, found, err := tenantOf(r.Context())
+	tenant, err := tenantOf(r.Context())
 	for _, matchers := range request.selectors {
-		if err != nil || !found {
+		if err != nil || !tenant.Found {
 			break
 		}
-		err = a.config.Admin.DeleteSeries(r.Context(), tenant, request.mint, request.maxt, matchers...)
+		err = a.config.Admin.DeleteSeries(r.Context(), tenant.ID, request.mint, request.maxt, matchers...)
 	}
 	a.done(w, err)
 }
 
 // serveCleanTombstones answers when the space is free.
 func (a *API) serveCleanTombstones(w http.ResponseWriter, r *http.Request) {
-	tenant, found, err := tenantOf(r.Context())
-	if err == nil && found {
-		err = a.config.Admin.CleanTombstones(r.Context(), tenant)
+	tenant, err := tenantOf(r.Context())
+	if err == nil && tenant.Found {
+		err = a.config.Admin.CleanTombstones(r.Context(), tenant.ID)
 	}
 	a.done(w, err)
 }

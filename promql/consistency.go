@@ -14,13 +14,10 @@ const (
 	consistencyParameter = "consistency"
 )
 
-// sourceOf returns what a request reads from: Config.Queryable, or that of the
-// consistency which the request names. Its error is of kind Invalid.
-func (a *API) sourceOf(r *http.Request) (Queryable, error) {
-	c, err := consistencyOf(r)
+// sourceAt returns what is read at a consistency: Config.Queryable at the default
+// one. Its error is of kind Invalid.
+func (a *API) sourceAt(c quorate.Consistency) (Queryable, error) {
 	switch {
-	case err != nil:
-		return nil, err
 	case c == quorate.ConsistencyDefault:
 		return a.config.Queryable, nil
 	case a.config.Consistent == nil:

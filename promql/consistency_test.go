@@ -2,6 +2,9 @@ package promql_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/promql"
@@ -38,12 +42,12 @@ func (s consistentStore) ExemplarQuerier(ctx context.Context, tenant quorate.Ten
 	return s.Queryable.ExemplarQuerier(ctx, tenant)
 }
 
-func (s consistentStore) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, error) {
+func (s consistentStore) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, annotations.Annotations, error) {
 	s.note()
 	return s.Queryable.Metadata(ctx, tenant, family)
 }
 
-func (s consistentStore) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error) {
+func (s consistentStore) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, annotations.Annotations, error) {
 	s.note()
 	return s.Queryable.Stats(ctx, tenant, label, limit)
 }
@@ -125,5 +129,97 @@ func TestAConsistencyThatIsNoneIsRefused(t *testing.T) {
 	s.get(t, "/api/v1/query?query=up&consistency=strong").refuses(t, http.StatusBadRequest, "bad_data", "consistency strong is not offered")
 	if r := s.get(t, "/api/v1/query?query=up&consistency=default"); r.code != http.StatusOK {
 		t.Errorf("answer is %d %s", r.code, r.body)
+	}
+}
+
+// warningStore warns with every answer.
+type warningStore struct {
+	promql.Queryable
+	warnings annotations.Annotations
+}
+
+func (s warningStore) ExemplarQuerier(ctx context.Context, tenant quorate.TenantID) (storage.ExemplarQuerier, error) {
+	q, err := s.Queryable.ExemplarQuerier(ctx, tenant)
+	return warningExemplars{q, s.warnings}, err
+}
+
+func (s warningStore) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, annotations.Annotations, error) {
+	all, _, err := s.Queryable.Metadata(ctx, tenant, family)
+	return all, s.warnings, err
+}
+
+func (s warningStore) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, annotations.Annotations, error) {
+	stats, _, err := s.Queryable.Stats(ctx, tenant, label, limit)
+	return stats, s.warnings, err
+}
+
+type warningExemplars struct {
+	storage.ExemplarQuerier
+	warnings annotations.Annotations
+}
+
+func (q warningExemplars) Warnings() annotations.Annotations { return q.warnings }
+
+// What there is to warn of is in the answer, or in its header where upstream's
+// answer has no place for it.
+func TestAnswersCarryWhatThereIsToWarnOf(t *testing.T) {
+	warnings := annotations.New().Add(errors.New("map_unconfirmed: for a test"))
+	s := serve(t, multiTenant, func(c *promql.Config) { c.Queryable = warningStore{c.Queryable, warnings} })
+	s.tenants.warnings = warnings
+	for _, path := range []string{
+		"/query?query=up", "/query_range?query=up&start=1&end=2&step=1", "/series?match[]=up", "/labels", "/label/job/values",
+		"/query_exemplars?query=up&start=1&end=2", "/metadata", "/status/tsdb",
+	} {
+		for _, tenant := range []string{"green", "unknown"} {
+			if tenant == "green" && !strings.HasPrefix(path, "/query_exemplars") && !strings.HasPrefix(path, "/metadata") && !strings.HasPrefix(path, "/status") {
+				continue // the store's own series carry theirs, in a test of the router
+			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+promql.Prefix+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-Scope-OrgID", tenant)
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			if err != nil || answer.StatusCode != http.StatusOK {
+				t.Errorf("%s of tenant %s: %d %s, %v", path, tenant, answer.StatusCode, body, err)
+			}
+			var envelope struct{ Warnings []string }
+			if err := json.Unmarshal(body, &envelope); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+			got := slices.Concat(envelope.Warnings, answer.Header.Values(promql.WarningHeader))
+			if want := []string{"map_unconfirmed: for a test"}; !slices.Equal(got, want) {
+				t.Errorf("%s of tenant %s warns of %q, want %q", path, tenant, got, want)
+			}
+		}
+	}
+}
+
+// A deletion that found no tenant has deleted nothing: it may be there.
+func TestADeletionOfATenantThatMayBeThereIsUnavailable(t *testing.T) {
+	s := serve(t, multiTenant, func(c *promql.Config) { c.Admin, c.EnableAdmin = &admin{}, true })
+	for _, tc := range []struct {
+		warnings annotations.Annotations
+		want     int
+	}{{nil, http.StatusNoContent}, {annotations.New().Add(errors.New("map_unconfirmed")), http.StatusServiceUnavailable}} {
+		s.tenants.warnings = tc.warnings
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+promql.Prefix+"/admin/tsdb/delete_series?match[]=up", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Scope-OrgID", "unknown")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != tc.want {
+			t.Errorf("with warnings %v it is answered with %d, want %d", tc.warnings, answer.StatusCode, tc.want)
+		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/suitestore"
@@ -91,16 +92,16 @@ func (s *store) ExemplarQuerier(ctx context.Context, tenant quorate.TenantID) (s
 	return &countedExemplars{q, s}, err
 }
 
-func (s *store) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, error) {
+func (s *store) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, annotations.Annotations, error) {
 	if _, _, failure := s.faults(); failure != nil {
-		return nil, failure
+		return nil, nil, failure
 	}
 	return s.Model.Metadata(ctx, tenant, family)
 }
 
-func (s *store) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error) {
+func (s *store) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, annotations.Annotations, error) {
 	if _, _, failure := s.faults(); failure != nil {
-		return nil, failure
+		return nil, nil, failure
 	}
 	return s.Model.Stats(ctx, tenant, label, limit)
 }
@@ -152,13 +153,16 @@ func (q *countedExemplars) Close() error {
 
 // tenants is a fixed list.
 type tenants struct {
-	list    map[string]quorate.TenantID
-	failure error
+	list     map[string]quorate.TenantID
+	failure  error
+	warnings annotations.Annotations // of those that are not found
 }
 
-func (t *tenants) Tenant(_ context.Context, name string) (quorate.TenantID, bool, error) {
-	id, found := t.list[name]
-	return id, found, t.failure
+func (t *tenants) Tenant(_ context.Context, name string, _ quorate.Consistency) (promql.Tenant, error) {
+	if id, found := t.list[name]; found {
+		return promql.Tenant{ID: id, Found: true}, t.failure
+	}
+	return promql.Tenant{Warnings: t.warnings}, t.failure
 }
 
 // server is the API over the model, with a few series of two tenants.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/metadata"
+	"github.com/prometheus/prometheus/util/annotations"
 )
 
 // serveMetadata answers metadata for the tenant, with upstream's parameters:
@@ -22,7 +23,7 @@ func (a *API) serveMetadata(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, err)
 		return
 	}
-	families, err := a.metadata(r)
+	families, warnings, err := a.metadata(r)
 	if err != nil {
 		a.refuse(w, err)
 		return
@@ -35,13 +36,13 @@ func (a *API) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	for _, name := range names {
 		data[name] = []metadata.Metadata{families[name]}
 	}
-	a.respond(w, data)
+	a.respond(w, data, warnings)
 }
 
-func (*API) metadata(r *http.Request) (map[string]metadata.Metadata, error) {
+func (*API) metadata(r *http.Request) (map[string]metadata.Metadata, annotations.Annotations, error) {
 	of, err := readOf(r.Context())
-	if err != nil || !of.found {
-		return nil, err
+	if err != nil || !of.tenant.Found {
+		return nil, of.tenant.Warnings, err
 	}
-	return of.source.Metadata(r.Context(), of.tenant, r.FormValue("metric"))
+	return of.source.Metadata(r.Context(), of.tenant.ID, r.FormValue("metric"))
 }

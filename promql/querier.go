@@ -10,8 +10,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
-
-	"github.com/quorate/quorate"
 )
 
 var errQuerierClosed = errors.New("querier is used after its Close")
@@ -28,8 +26,7 @@ type queryable struct {
 // found.
 type reading struct {
 	source Queryable
-	tenant quorate.TenantID
-	found  bool
+	tenant Tenant
 }
 
 // Querier never fails: nothing is opened before the first read.
@@ -37,10 +34,10 @@ func (q *queryable) Querier(mint, maxt int64) (storage.Querier, error) {
 	return &querier{labelReads[storage.Querier]{once[storage.Querier]{
 		open: func(ctx context.Context) (storage.Querier, error) {
 			of, err := q.of(ctx)
-			if err != nil || !of.found {
-				return storage.NoopQuerier(), err
+			if err != nil || !of.tenant.Found {
+				return nobodys(of.tenant), err
 			}
-			return of.source.Querier(ctx, of.tenant, mint, maxt)
+			return of.source.Querier(ctx, of.tenant.ID, mint, maxt)
 		},
 	}}}, nil
 }
@@ -50,10 +47,10 @@ func (q *queryable) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error)
 	return &chunkQuerier{labelReads[storage.ChunkQuerier]{once[storage.ChunkQuerier]{
 		open: func(ctx context.Context) (storage.ChunkQuerier, error) {
 			of, err := q.of(ctx)
-			if err != nil || !of.found {
-				return storage.NoopChunkedQuerier(), err
+			if err != nil || !of.tenant.Found {
+				return nobodysChunks(of.tenant), err
 			}
-			return of.source.ChunkQuerier(ctx, of.tenant, mint, maxt)
+			return of.source.ChunkQuerier(ctx, of.tenant.ID, mint, maxt)
 		},
 	}}}, nil
 }
@@ -64,14 +61,19 @@ func (q *queryable) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerie
 	if err != nil {
 		return nil, fromStorage(ctx, err)
 	}
-	if !of.found {
+	if !of.tenant.Found {
+		noteWarnings(ctx, of.tenant.Warnings)
 		return noExemplars{}, nil
 	}
-	inner, err := of.source.ExemplarQuerier(ctx, of.tenant)
+	inner, err := of.source.ExemplarQuerier(ctx, of.tenant.ID)
 	if err != nil {
 		return nil, fromStorage(ctx, err)
 	}
-	return &exemplarQuerier{inner: inner, failed: func(err error) error { return fromStorage(ctx, err) }}, nil
+	return &exemplarQuerier{
+		inner:  inner,
+		failed: func(err error) error { return fromStorage(ctx, err) },
+		warn:   func(of annotations.Annotations) { noteWarnings(ctx, of) },
+	}, nil
 }
 
 // once opens something at its first use and closes it once. Uses that race for
@@ -217,6 +219,7 @@ func (s chunkSeriesSet) Err() error { return s.failed(s.ChunkSeriesSet.Err()) }
 type exemplarQuerier struct {
 	inner  storage.ExemplarQuerier
 	failed func(error) error
+	warn   func(annotations.Annotations)
 }
 
 func (q *exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
@@ -226,6 +229,11 @@ func (q *exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher
 	results, err := q.inner.Select(start, end, matchers...)
 	if err != nil {
 		return nil, q.failed(err)
+	}
+	if w, ok := q.inner.(interface {
+		Warnings() annotations.Annotations
+	}); ok {
+		q.warn(w.Warnings())
 	}
 	if results == nil {
 		// Grafana's start-up probe wants a list, and nil is encoded as null.

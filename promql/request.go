@@ -3,25 +3,34 @@ package promql
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
+
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
 )
+
+// WarningHeader carries what there is to warn of, one value each, where the
+// answer itself has no place for it: that of query_exemplars.
+const WarningHeader = "X-Quorate-Warning"
 
 var errNoRequest = errors.New("the context belongs to no request of this API, so it names no tenant")
 
 // request is what the context of a request carries through upstream's handlers:
 // whose it is, what it reads from, and how its storage failed.
 type request struct {
-	tenant quorate.TenantID
-	found  bool
+	tenant Tenant
 	source Queryable
 
-	mu      sync.Mutex
-	failure error // the first that the storage gave
+	mu       sync.Mutex
+	failure  error // the first that the storage gave
+	warnings annotations.Annotations
 }
 
 type requestKey struct{}
@@ -35,13 +44,17 @@ func requestOf(ctx context.Context) (*request, bool) {
 	return r, ok
 }
 
-// tenantOf is the tenant of the request that a context belongs to.
-func tenantOf(ctx context.Context) (quorate.TenantID, bool, error) {
+// tenantOf is the tenant of the request that a context belongs to, for what
+// changes its data: one that may be there although it was not found is an error.
+func tenantOf(ctx context.Context) (Tenant, error) {
 	r, ok := requestOf(ctx)
 	if !ok {
-		return 0, false, errNoRequest
+		return Tenant{}, errNoRequest
 	}
-	return r.tenant, r.found, nil
+	if !r.tenant.Found && len(r.tenant.Warnings) > 0 {
+		return Tenant{}, quorate.Errorf(quorate.Unavailable, "the tenant is not known here: %w", errors.Join(r.tenant.Warnings.AsErrors()...))
+	}
+	return r.tenant, nil
 }
 
 // readOf is what the request that a context belongs to reads.
@@ -50,7 +63,7 @@ func readOf(ctx context.Context) (reading, error) {
 	if !ok {
 		return reading{}, errNoRequest
 	}
-	return reading{r.source, r.tenant, r.found}, nil
+	return reading{r.source, r.tenant}, nil
 }
 
 func noteFailure(ctx context.Context, err error) {
@@ -59,11 +72,34 @@ func noteFailure(ctx context.Context, err error) {
 	}
 }
 
+func noteWarnings(ctx context.Context, of annotations.Annotations) {
+	if r, ok := requestOf(ctx); ok {
+		r.warn(of)
+	}
+}
+
 func (r *request) note(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failure == nil {
 		r.failure = err
+	}
+}
+
+// warn notes what the answer is to carry in its header: the part of the API that
+// answers has no place for warnings.
+func (r *request) warn(of annotations.Annotations) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.warnings.Merge(of)
+}
+
+// writeWarnings adds a header for each warning that was noted.
+func (r *request) writeWarnings(h http.Header) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, text := range slices.Sorted(maps.Keys(r.warnings)) {
+		h.Add(WarningHeader, strings.Join(strings.Fields(text), " "))
 	}
 }
 
@@ -87,12 +123,17 @@ func (a *API) tenanted(next http.HandlerFunc) http.HandlerFunc {
 			a.refuse(w, err)
 			return
 		}
-		req := &request{}
-		if req.source, err = a.sourceOf(r); err != nil {
+		consistency, err := consistencyOf(r)
+		if err != nil {
 			a.refuse(w, err)
 			return
 		}
-		if req.tenant, req.found, err = a.config.Tenants.Tenant(r.Context(), name); err != nil {
+		req := &request{}
+		if req.source, err = a.sourceAt(consistency); err != nil {
+			a.refuse(w, err)
+			return
+		}
+		if req.tenant, err = a.config.Tenants.Tenant(r.Context(), name, consistency); err != nil {
 			a.refuse(w, err)
 			return
 		}
@@ -115,6 +156,7 @@ func (w *answer) WriteHeader(code int) {
 		// says; every other handler has asked overrideStatus already.
 		code = statusOf(kind)
 	}
+	w.request.writeWarnings(w.Header())
 	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
 		setRetryAfter(w.Header(), err)
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 
+	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/httputil"
 	apiv1 "github.com/prometheus/prometheus/web/api/v1"
 )
@@ -29,9 +32,9 @@ func (a *API) serveNotOffered(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, r.URL.Path+" is not offered by this server", http.StatusNotFound)
 }
 
-// respond answers with data in Prometheus' envelope.
-func (a *API) respond(w http.ResponseWriter, data any) {
-	a.write(w, http.StatusOK, &apiv1.Response{Status: "success", Data: data})
+// respond answers with data in Prometheus' envelope, and what there is to warn of.
+func (a *API) respond(w http.ResponseWriter, data any, warnings annotations.Annotations) {
+	a.write(w, http.StatusOK, &apiv1.Response{Status: "success", Data: data, Warnings: slices.Sorted(maps.Keys(warnings))})
 }
 
 // refuse answers with an error in Prometheus' envelope. The error's kind decides

@@ -44,8 +44,8 @@ func (v *vast) ChunkQuerier(context.Context, quorate.TenantID, int64, int64) (st
 	return &vastQuerier{storage.NoopChunkedQuerier(), v}, nil
 }
 
-func (v *vast) Metadata(context.Context, quorate.TenantID, string) (map[string]metadata.Metadata, error) {
-	return map[string]metadata.Metadata{"up": {Help: v.help}}, nil
+func (v *vast) Metadata(context.Context, quorate.TenantID, string) (map[string]metadata.Metadata, annotations.Annotations, error) {
+	return map[string]metadata.Metadata{"up": {Help: v.help}}, nil, nil
 }
 
 type vastQuerier struct {

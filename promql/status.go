@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/index"
+	"github.com/prometheus/prometheus/util/annotations"
 	apiv1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/quorate/quorate"
@@ -44,7 +45,7 @@ func (a *API) serveBuildInfo(w http.ResponseWriter, _ *http.Request) {
 		GoVersion:          runtime.Version(),
 		Application:        "Quorate",
 		ApplicationVersion: a.config.Build.Version,
-	})
+	}, nil)
 }
 
 // serveTSDBStatus answers status/tsdb for the tenant's open sets. Chunks are not
@@ -55,7 +56,7 @@ func (a *API) serveTSDBStatus(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, quorate.Errorf(quorate.Invalid, "limit %q is not a number from 1 to %d", r.FormValue("limit"), maxStatsLimit))
 		return
 	}
-	stats, err := a.stats(r, limit)
+	stats, warnings, err := a.stats(r, limit)
 	if err != nil {
 		a.refuse(w, err)
 		return
@@ -72,22 +73,23 @@ func (a *API) serveTSDBStatus(w http.ResponseWriter, r *http.Request) {
 		LabelValueCountByLabelName:  apiv1.TSDBStatsFromIndexStats(postings.CardinalityLabelStats),
 		MemoryInBytesByLabelName:    apiv1.TSDBStatsFromIndexStats(postings.LabelValueStats),
 		SeriesCountByLabelValuePair: apiv1.TSDBStatsFromIndexStats(postings.LabelValuePairsStats),
-	})
+	}, warnings)
 }
 
-func (*API) stats(r *http.Request, limit int) (*tsdb.Stats, error) {
+func (*API) stats(r *http.Request, limit int) (*tsdb.Stats, annotations.Annotations, error) {
 	stats := &tsdb.Stats{}
 	of, err := readOf(r.Context())
-	if err == nil && of.found {
-		stats, err = of.source.Stats(r.Context(), of.tenant, labels.MetricName, limit)
+	warnings := of.tenant.Warnings
+	if err == nil && of.tenant.Found {
+		stats, warnings, err = of.source.Stats(r.Context(), of.tenant.ID, labels.MetricName, limit)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if stats.IndexPostingStats == nil {
 		stats.IndexPostingStats = &index.PostingsStats{}
 	}
-	return stats, nil
+	return stats, warnings, nil
 }
 
 // intParam reads a whole number from a request's parameters.

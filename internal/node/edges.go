@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 
@@ -9,7 +8,6 @@ import (
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/tenancy"
-	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/promql"
 	"github.com/quorate/quorate/remote"
 )
@@ -19,7 +17,7 @@ import (
 func (n *Node) edges() (http.Handler, error) {
 	s := n.settings
 	who := tenancy.Config{Enabled: s.MultiTenancy.Enabled, Header: s.MultiTenancy.Header}
-	tenants := tenantNames{client: n.meta.client}
+	tenants := newTenantNames(n.meta.client)
 	write, err := remote.NewHandler(remote.Config{
 		Tenancy: who,
 		Limits: remote.LabelLimits{
@@ -61,19 +59,4 @@ func (n *Node) edges() (http.Handler, error) {
 		return nil, fmt.Errorf("query edge: %w", err)
 	}
 	return n.publicHandler(n.options.Registry, write, n.queries.Register), nil
-}
-
-// tenantNames gives the edges the numbers of tenants.
-type tenantNames struct{ client *metasvc.Client }
-
-// EnsureTenant returns a tenant's number and creates the tenant if need be.
-func (t tenantNames) EnsureTenant(ctx context.Context, name string) (quorate.TenantID, error) {
-	tenant, err := t.client.EnsureTenant(ctx, name)
-	return tenant.ID, err
-}
-
-// Tenant returns a tenant's number, if there is one of that name.
-func (t tenantNames) Tenant(ctx context.Context, name string) (quorate.TenantID, bool, error) {
-	tenant, found, err := t.client.Tenant(ctx, name)
-	return tenant.ID, found, err
 }

@@ -216,11 +216,11 @@ func TestTheNewestMetadataOfAFamilyIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := r.Metadata(t.Context(), r.tenant, "")
+	got, _, err := r.Metadata(t.Context(), r.tenant, "")
 	if err != nil || len(got) != 2 || got["m"].Help != "c" || got["m"].Type != "counter" || got["n"].Help != "of n" {
 		t.Fatalf("read %+v, %v; want the newest help of both families", got, err)
 	}
-	if got, err = r.Metadata(t.Context(), r.tenant, "n"); err != nil || len(got) != 1 {
+	if got, _, err = r.Metadata(t.Context(), r.tenant, "n"); err != nil || len(got) != 1 {
 		t.Fatalf("read %+v, %v; want one family", got, err)
 	}
 }

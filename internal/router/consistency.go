@@ -8,13 +8,14 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
 )
 
-// errMapUnconfirmed is the warning of answers given while the map lease has run
+// ErrMapUnconfirmed is the warning of answers given while the map lease has run
 // out (PROTOCOL 9).
-var errMapUnconfirmed = errors.New("map_unconfirmed: the metadata service has not confirmed this node's map of the cluster lately; samples that lie where the map does not show would be missing")
+var ErrMapUnconfirmed = errors.New("map_unconfirmed: the metadata service has not confirmed this node's map of the cluster lately; samples that lie where the map does not show would be missing")
 
 // errFormingLeftOut is the warning of stale answers that leave sets out.
 var errFormingLeftOut = errors.New("stale_read: sets that are forming in this node's map were left out without asking whether they take samples by now")
@@ -22,7 +23,7 @@ var errFormingLeftOut = errors.New("stale_read: sets that are forming in this no
 // warn notes what every answer of the query is to carry.
 func (p *pinning) warn(of survey) {
 	if !of.current {
-		p.result.warnings.Add(errMapUnconfirmed)
+		p.result.warnings.Add(ErrMapUnconfirmed)
 	}
 	if of.forming && of.current {
 		p.result.warnings.Add(errFormingLeftOut)
@@ -86,7 +87,7 @@ func (r Reads) ExemplarQuerier(ctx context.Context, tenant quorate.TenantID) (st
 
 // Metadata returns what the tenant's senders last said of a metric family, or
 // of all families where family is empty, from the buckets of the last two days.
-func (r Reads) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, error) {
+func (r Reads) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, annotations.Annotations, error) {
 	return r.router.metadata(ctx, r.by(tenant), family)
 }
 
@@ -95,7 +96,7 @@ func (r Reads) Metadata(ctx context.Context, tenant quorate.TenantID, family str
 // shard each, so numbers of series add up exactly; lists are merged from each
 // shard's own. Of a shard that was sealed although it takes samples still, what
 // the overlay alone has is not counted: most of it is in both layers.
-func (r Reads) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error) {
+func (r Reads) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, annotations.Annotations, error) {
 	return r.router.stats(ctx, r.by(tenant), label, limit)
 }
 
@@ -115,11 +116,11 @@ func (r *Router) ExemplarQuerier(ctx context.Context, tenant quorate.TenantID) (
 }
 
 // Metadata is that of Reads at the default consistency.
-func (r *Router) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, error) {
+func (r *Router) Metadata(ctx context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, annotations.Annotations, error) {
 	return r.Reads(quorate.ConsistencyDefault).Metadata(ctx, tenant, family)
 }
 
 // Stats is that of Reads at the default consistency.
-func (r *Router) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error) {
+func (r *Router) Stats(ctx context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, annotations.Annotations, error) {
 	return r.Reads(quorate.ConsistencyDefault).Stats(ctx, tenant, label, limit)
 }

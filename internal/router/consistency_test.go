@@ -51,7 +51,7 @@ func TestALeaseThatBeginsAfterTheMapWasTakenSaysNothingOfIt(t *testing.T) {
 		for set.Next() {
 			continue
 		}
-		if _, warned := set.Warnings()[errMapUnconfirmed.Error()]; warned != want.warned || meta.confirmed != want.confirmed {
+		if _, warned := set.Warnings()[ErrMapUnconfirmed.Error()]; warned != want.warned || meta.confirmed != want.confirmed {
 			t.Errorf("%v: warned is %v and the map was confirmed %d times, want %+v", consistency, warned, meta.confirmed, want)
 		}
 		if err := q.Close(); err != nil {

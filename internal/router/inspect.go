@@ -12,13 +12,19 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/index"
+	"github.com/prometheus/prometheus/util/annotations"
 )
 
 type exemplarQuerier struct {
 	ctx    context.Context //nolint:containedctx // storage.ExemplarQuerier's Select takes none
 	router *Router
 	of     reading
+	// warnings are what the last answer is to carry.
+	warnings annotations.Annotations
 }
+
+// Warnings returns what there is to warn of, once Select has returned.
+func (q *exemplarQuerier) Warnings() annotations.Annotations { return q.warnings }
 
 // Select returns the exemplars of [start, end] (ms) of the series that match
 // any of the matcher sets, sorted by labels, then time.
@@ -39,6 +45,7 @@ func (q *exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher
 			all = append(all, found...)
 		}
 	}
+	q.warnings = pinned.warnings
 	return mergeExemplars(all), nil
 }
 
@@ -63,36 +70,36 @@ func mergeExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	return merged
 }
 
-func (r *Router) metadata(ctx context.Context, of reading, family string) (map[string]metadata.Metadata, error) {
+func (r *Router) metadata(ctx context.Context, of reading, family string) (map[string]metadata.Metadata, annotations.Annotations, error) {
 	mint, maxt := r.recently()
 	pinned, err := r.pin(ctx, of, mint, maxt)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer pinned.release()
 	all := make(map[string]metadata.Metadata)
 	for _, l := range pinned.layers() { // later buckets, and later layers, know better
 		found, err := l.metadata(ctx, of.tenant, family)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		maps.Copy(all, found)
 	}
-	return all, nil
+	return all, pinned.warnings, nil
 }
 
-func (r *Router) stats(ctx context.Context, of reading, label string, limit int) (*tsdb.Stats, error) {
+func (r *Router) stats(ctx context.Context, of reading, label string, limit int) (*tsdb.Stats, annotations.Annotations, error) {
 	now := r.now().UnixMilli()
 	pinned, err := r.pin(ctx, of, now, now)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer pinned.release()
 	sum := &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}
 	for i := range pinned.shards {
 		s, err := pinned.shards[i].base.stats(ctx, of.tenant, label, limit)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if s.NumSeries == 0 {
 			continue // a shard without series has no times
@@ -106,7 +113,7 @@ func (r *Router) stats(ctx context.Context, of reading, label string, limit int)
 		sum.NumSeries += s.NumSeries
 		addPostingsStats(sum.IndexPostingStats, s.IndexPostingStats, limit)
 	}
-	return sum, nil
+	return sum, pinned.warnings, nil
 }
 
 func addPostingsStats(sum, s *index.PostingsStats, limit int) {

@@ -317,15 +317,15 @@ func TestExemplarsMetadataAndStatsOfOtherNodes(t *testing.T) {
 		if err != nil || len(exemplars) != 5 {
 			t.Fatalf("exemplars are %+v, %v", exemplars, err)
 		}
-		all, err := r.Metadata(t.Context(), r.tenant, "")
+		all, _, err := r.Metadata(t.Context(), r.tenant, "")
 		if err != nil || len(all) != 5 {
 			t.Fatalf("metadata is %+v, %v", all, err)
 		}
-		one, err := r.Metadata(t.Context(), r.tenant, "m3")
+		one, _, err := r.Metadata(t.Context(), r.tenant, "m3")
 		if err != nil || len(one) != 1 {
 			t.Fatalf("metadata of one family is %+v, %v", one, err)
 		}
-		stats, err := r.Stats(t.Context(), r.tenant, "__name__", 10)
+		stats, _, err := r.Stats(t.Context(), r.tenant, "__name__", 10)
 		if err != nil || stats.NumSeries != 5 {
 			t.Fatalf("stats are %+v, %v", stats, err)
 		}
@@ -429,7 +429,7 @@ func TestABucketThatIsOpenElsewhereIsRead(t *testing.T) {
 		expect(t, linesOf(t, set), want)
 		warning := errFormingLeftOut
 		if !meta.MapCurrent() {
-			warning = errMapUnconfirmed
+			warning = ErrMapUnconfirmed
 		}
 		if _, warned := set.Warnings()[warning.Error()]; !warned {
 			t.Errorf("a stale answer that leaves sets out warns of %v, want %v", set.Warnings().AsErrors(), warning)

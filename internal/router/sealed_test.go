@@ -363,10 +363,10 @@ func TestExemplarsAndMetadataOfBothLayers(t *testing.T) {
 			t.Errorf("exemplar %d is %+v, want them in order of time", i, got[0].Exemplars[i])
 		}
 	}
-	if md, err := r.Metadata(t.Context(), r.tenant, "m"); err != nil || md["m"].Help != "b" {
+	if md, _, err := r.Metadata(t.Context(), r.tenant, "m"); err != nil || md["m"].Help != "b" {
 		t.Errorf("metadata is %+v, %v; want the newest", md, err)
 	}
-	if stats, err := r.Stats(t.Context(), r.tenant, "__name__", 10); err != nil || stats.NumSeries > 1 {
+	if stats, _, err := r.Stats(t.Context(), r.tenant, "__name__", 10); err != nil || stats.NumSeries > 1 {
 		t.Errorf("stats are %+v, %v", stats, err)
 	}
 }

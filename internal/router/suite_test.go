@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/suitestore"
@@ -360,10 +361,10 @@ func (s *suiteStore) ExemplarQuerier(context.Context, quorate.TenantID) (storage
 	return nil, fmt.Errorf("the suite asks for no exemplars")
 }
 
-func (s *suiteStore) Metadata(context.Context, quorate.TenantID, string) (map[string]metadata.Metadata, error) {
-	return nil, fmt.Errorf("the suite asks for no metadata")
+func (s *suiteStore) Metadata(context.Context, quorate.TenantID, string) (map[string]metadata.Metadata, annotations.Annotations, error) {
+	return nil, nil, fmt.Errorf("the suite asks for no metadata")
 }
 
-func (s *suiteStore) Stats(context.Context, quorate.TenantID, string, int) (*tsdb.Stats, error) {
-	return nil, fmt.Errorf("the suite asks for no statistics")
+func (s *suiteStore) Stats(context.Context, quorate.TenantID, string, int) (*tsdb.Stats, annotations.Annotations, error) {
+	return nil, nil, fmt.Errorf("the suite asks for no statistics")
 }

@@ -39,7 +39,7 @@ func (m *Model) ExemplarQuerier(_ context.Context, tenant quorate.TenantID) (sto
 }
 
 // Metadata returns what the tenant's newest entries say.
-func (m *Model) Metadata(_ context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, error) {
+func (m *Model) Metadata(_ context.Context, tenant quorate.TenantID, family string) (map[string]metadata.Metadata, annotations.Annotations, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found := map[string]metadata.Metadata{}
@@ -50,11 +50,11 @@ func (m *Model) Metadata(_ context.Context, tenant quorate.TenantID, family stri
 			}
 		}
 	}
-	return found, nil
+	return found, nil, nil
 }
 
 // Stats counts the tenant's series with upstream's own index.
-func (m *Model) Stats(_ context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, error) {
+func (m *Model) Stats(_ context.Context, tenant quorate.TenantID, label string, limit int) (*tsdb.Stats, annotations.Annotations, error) {
 	view := m.view(tenant)
 	postings := index.NewMemPostings()
 	stats := &tsdb.Stats{NumSeries: uint64(len(view))}
@@ -68,7 +68,7 @@ func (m *Model) Stats(_ context.Context, tenant quorate.TenantID, label string, 
 		}
 	}
 	stats.IndexPostingStats = postings.Stats(label, limit, labels.SizeOfLabels)
-	return stats, nil
+	return stats, nil, nil
 }
 
 // view copies the tenant's series, sorted by labels: nothing stored later shows.

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
@@ -132,10 +133,10 @@ func (d *directShard) ExemplarQuerier(context.Context, quorate.TenantID) (storag
 	return modelExemplars(nil), nil
 }
 
-func (d *directShard) Metadata(context.Context, quorate.TenantID, string) (map[string]metadata.Metadata, error) {
-	return map[string]metadata.Metadata{}, nil
+func (d *directShard) Metadata(context.Context, quorate.TenantID, string) (map[string]metadata.Metadata, annotations.Annotations, error) {
+	return map[string]metadata.Metadata{}, nil, nil
 }
 
-func (d *directShard) Stats(context.Context, quorate.TenantID, string, int) (*tsdb.Stats, error) {
-	return &tsdb.Stats{}, nil
+func (d *directShard) Stats(context.Context, quorate.TenantID, string, int) (*tsdb.Stats, annotations.Annotations, error) {
+	return &tsdb.Stats{}, nil, nil
 }
