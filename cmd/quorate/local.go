@@ -91,9 +91,10 @@ func (c *serveCommand) localNodes(cfg config.Config) ([]localNode, error) {
 	}{
 		{"--node.name", c.NodeName != nil}, {"--peer.listen", c.PeerListen != nil}, {"--admin.listen", c.Admin != nil},
 		{"--cluster.join", c.Join != nil}, {"--cluster.expect", c.Expect != nil},
+		{"--cluster.zone", c.Zone != nil},
 	} {
 		if taken.given {
-			return nil, usageError{fmt.Errorf("%s cannot be given with --cluster.local, which chooses it for each node", taken.flag)}
+			return nil, usageError{fmt.Errorf("%s cannot be given with --cluster.local, which settles it for each node", taken.flag)}
 		}
 	}
 	host, text, err := net.SplitHostPort(cfg.HTTP.Listen)

@@ -45,6 +45,7 @@ func TestALocalClusterThatCannotBe(t *testing.T) {
 		"one node":           {serveCommand{Local: 1}, "127.0.0.1:9240", "not between 2 and 9"},
 		"ten nodes":          {serveCommand{Local: 10}, "127.0.0.1:9240", "not between 2 and 9"},
 		"one name for three": {serveCommand{Local: 3, NodeName: &name}, "127.0.0.1:9240", "--node.name cannot be given"},
+		"a zone for three":   {serveCommand{Local: 3, Zone: &name}, "127.0.0.1:9240", "--cluster.zone cannot be given"},
 		"no first port":      {serveCommand{Local: 3}, "127.0.0.1:0", "has none to begin with"},
 		"ports run out":      {serveCommand{Local: 9}, "127.0.0.1:65500", "has none to begin with"},
 	} {
