@@ -111,6 +111,9 @@ func (l *Link) serveConfirm(ctx context.Context, from quorate.NodeID, _ []byte) 
 }
 
 func (l *Link) serveHeartbeat(_ context.Context, from quorate.NodeID, request []byte) ([]byte, error) {
+	if err := l.refuseRemoved(from); err != nil {
+		return nil, err
+	}
 	beat, err := metasvc.DecodeHeartbeat(request)
 	if err != nil {
 		return nil, quorate.Errorf(quorate.Invalid, "heartbeat: %w", err)

@@ -213,8 +213,7 @@ func readRun(c *cursor.Cursor, kind byte) (r hintedRun) {
 	return r
 }
 
-// readRecord reads a record of one series. The runs are checked to come in order
-// after a time and not decoded; they are returned as they stand in the frame.
+// record is one of one series, as it stands in a frame.
 type record struct {
 	labels []byte // canonical; nil where the record continues the series before
 	runs   []byte
@@ -223,6 +222,8 @@ type record struct {
 	some   bool // there was a run, up to last
 }
 
+// readRecord reads a record of one series. The runs are checked to come in order
+// after a time and not decoded; they are returned as they stand in the frame.
 func readRecord(c *cursor.Cursor) (r record) {
 	switch c.U8() {
 	case recordSeries:
