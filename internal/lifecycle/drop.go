@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/metasvc"
 )
@@ -50,6 +51,24 @@ func (m *Manager) stop(r *replica) error {
 	r.group, r.shard, r.sealed, r.broken = nil, nil, nil, nil
 	m.mu.Unlock()
 	return was.close()
+}
+
+// DiscardMetadata moves the files of a replica of the metadata group to the trash.
+// The replica is not open, and the metadata has it as removed.
+func (m *Manager) DiscardMetadata(replica quorate.ReplicaID) error {
+	has, err := m.cfg.Host.Exists(quorate.MetaReplicaSet, replica)
+	if err != nil || !has {
+		return err
+	}
+	entry, err := m.trash.newEntry(quorate.MetaReplicaSet, replica)
+	if err != nil {
+		return err
+	}
+	if err := m.cfg.Host.Remove(quorate.MetaReplicaSet, replica, entry); err != nil {
+		return err
+	}
+	m.logger.Info("metadata replica moved to the trash", "replica", replica, "trash", entry)
+	return nil
 }
 
 // discard moves all files of a replica to the trash. After a crash half-way the

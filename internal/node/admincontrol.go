@@ -12,6 +12,10 @@ import (
 // silentFor is how old a heartbeat may be for what it says of leaders to count.
 const silentFor = 10 * time.Second
 
+// onMetaGroup stands for the command of an action that has none: it changes who
+// is a member of the metadata group.
+const onMetaGroup = "change_of_the_metadata_group"
+
 // controller is that of this node's metadata replica.
 func (a *clusterAdmin) controller() (*metasvc.Controller, error) {
 	if c := a.node.controllerHere.Load(); c != nil {
@@ -58,16 +62,27 @@ func (a *clusterAdmin) plan(*http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	type listed struct {
-		Loop    string `json:"loop"`
-		Why     string `json:"why"`
-		Command string `json:"command"`
-	}
-	list := []listed{}
+	return listActions(actions), nil
+}
+
+// listedAction is what a loop would do, as GET /api/v1/admin/controllers/plan
+// shows it.
+type listedAction struct {
+	Loop    string `json:"loop"`
+	Why     string `json:"why"`
+	Command string `json:"command"`
+}
+
+func listActions(actions []metasvc.Action) []listedAction {
+	list := []listedAction{}
 	for _, action := range actions {
-		list = append(list, listed{action.Loop, action.Why, action.Command.Type().String()})
+		l := listedAction{Loop: action.Loop, Why: action.Why, Command: onMetaGroup}
+		if action.Command != nil {
+			l.Command = action.Command.Type().String()
+		}
+		list = append(list, l)
 	}
-	return list, nil
+	return list
 }
 
 func (a *clusterAdmin) pause(change func(*metasvc.Controller, string) error) func(*http.Request) (any, error) {

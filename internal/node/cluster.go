@@ -93,7 +93,7 @@ func (n *Node) spec() metasvc.NodeSpec {
 // joinCluster has the cluster admit a node that has never been admitted. Without
 // that it can do nothing, and so it waits, as long as the context lives.
 func (n *Node) joinCluster(ctx context.Context) error {
-	if n.meta.replica != nil || n.meta.client.Map().Node(n.identity.Node) != nil {
+	if n.meta.here.Load() != nil || n.meta.client.Map().Node(n.identity.Node) != nil {
 		return nil
 	}
 	_, err := n.meta.link.Join(ctx, n.spec())

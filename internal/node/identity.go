@@ -89,8 +89,9 @@ func (id *identity) enter(dir string, cluster quorate.ClusterID, founder bool) e
 	return id.become(dir, entered)
 }
 
-// holdMeta notes which replica of the metadata group the directory has, before
-// there is anything of it.
+// holdMeta notes which replica of the metadata group the directory has: once its
+// files are there and before it is opened, since from then on it may have voted.
+// 0 is none.
 func (id *identity) holdMeta(dir string, replica quorate.ReplicaID) error {
 	holding := *id
 	holding.MetaReplica = replica

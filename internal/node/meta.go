@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/lifecycle"
@@ -30,7 +33,7 @@ const (
 	removedTimeout = 4 * time.Second
 	// leaderlessFor is how long the replica may be without a leader before others
 	// are asked that while it runs.
-	leaderlessFor = 10 * time.Second
+	leaderlessFor = 5 * time.Second
 )
 
 // metaService is this node's part of the metadata service: the way to the
@@ -43,6 +46,9 @@ type metaService struct {
 	beats   *metasvc.Heartbeats
 	replica *metaReplica                  // nil where there is none; belongs to run, and to close after it
 	here    atomic.Pointer[raftset.Group] // the replica's group, for whoever asks meanwhile
+	// left is the newest replica here that was removed from the group, 0 is none.
+	// It belongs to run, and to start before it.
+	left quorate.ReplicaID
 }
 
 // metaReplica is a replica of the metadata group with the controller that acts
@@ -50,6 +56,7 @@ type metaService struct {
 type metaReplica struct {
 	group      *raftset.Group
 	controller *metasvc.Controller
+	metrics    *passingMetrics // of the controller
 }
 
 // openMeta opens the metadata service, with the replica that the node has.
@@ -100,12 +107,25 @@ func (n *Node) openMetaReplica(ctx context.Context, s *metaService) error {
 	}
 	if n.metaReplicaRemoved(ctx, s) {
 		n.logger.Warn("this node's metadata replica was removed from its group while the node was away", "replica", replica)
+		s.left = replica
 		return n.identity.holdMeta(n.settings.DataDir, 0)
 	}
 	if err := n.formMeta(ctx); err != nil {
 		return err
 	}
-	return n.startMetaReplica(ctx, s, replica)
+	err := n.startMetaReplica(ctx, s, replica)
+	if errors.Is(err, raftset.ErrNotFormed) && replica != firstMetaReplica && !votes(s.client.Map().Cluster, replica) {
+		// It was noted and never made, and so has never voted.
+		n.logger.Warn("this node's metadata replica was never made", "replica", replica)
+		return n.identity.holdMeta(n.settings.DataDir, 0)
+	}
+	return err
+}
+
+// votes tells whether a replica is a voter by a record of the cluster, which may
+// be nil.
+func votes(c *metasvc.Cluster, replica quorate.ReplicaID) bool {
+	return c != nil && slices.ContainsFunc(c.Meta, func(m metasvc.Member) bool { return m.Replica == replica })
 }
 
 // startMetaReplica opens a replica that is formed, and lets the link use it.
@@ -115,11 +135,13 @@ func (n *Node) startMetaReplica(ctx context.Context, s *metaService, replica quo
 	if err != nil {
 		return err
 	}
-	controller, err := n.newController(s, group, machine)
+	metrics := &passingMetrics{Registerer: n.options.Registry}
+	controller, err := n.newController(s, group, machine, metrics)
 	if err != nil {
+		metrics.unregister()
 		return errors.Join(err, group.Close())
 	}
-	s.replica = &metaReplica{group: group, controller: controller}
+	s.replica = &metaReplica{group: group, controller: controller, metrics: metrics}
 	s.here.Store(group)
 	s.link.Attach(group, machine)
 	return nil
@@ -146,7 +168,7 @@ func (n *Node) metaReplicaRemoved(ctx context.Context, s *metaService) bool {
 	return err == nil && record.ModIndex > own.ModIndex && !isMember(record)
 }
 
-func (n *Node) newController(s *metaService, group *raftset.Group, machine *metasvc.StateMachine) (*metasvc.Controller, error) {
+func (n *Node) newController(s *metaService, group *raftset.Group, machine *metasvc.StateMachine, metrics prometheus.Registerer) (*metasvc.Controller, error) {
 	return metasvc.NewController(metasvc.ControllerConfig{
 		StateMachine:  machine,
 		Leader:        s.link,
@@ -161,7 +183,7 @@ func (n *Node) newController(s *metaService, group *raftset.Group, machine *meta
 		ReplaceAfter:  n.settings.Cluster.ReplaceAfter,
 		Now:           n.options.Now,
 		Logger:        n.logger,
-		Registerer:    n.options.Registry,
+		Registerer:    metrics,
 	})
 }
 
@@ -199,46 +221,89 @@ func (n *Node) defaultPolicy() metasvc.PolicySpec {
 
 // runMeta keeps this node's part of the metadata service going until the context
 // ends: it follows the group, sends heartbeats, and runs the replica, which it
-// makes when the map says that this node is to have one. A node whose replica
-// stopped by itself is of no more use as it is: it fails as a whole, to be
-// started again.
+// makes when the map says that this node is to have one, and puts away when it
+// was removed from the group. A node whose replica stopped by itself is of no more
+// use as it is: it fails as a whole, to be started again.
 func (n *Node) runMeta(ctx context.Context) {
 	s := n.meta
 	n.background.Go(func() { _ = s.link.Follow(ctx) })                  // returns ctx's error
 	n.background.Go(func() { _ = s.link.Beat(ctx, beatEvery, n.beat) }) // likewise
-	if s.replica == nil && !n.awaitMetaReplica(ctx) {
-		return // the context has ended
+	for {
+		if s.replica == nil && !n.awaitMetaReplica(ctx) {
+			return // the context has ended
+		}
+		if !n.runMetaReplica(ctx) {
+			return
+		}
+		if err := n.leaveMeta(); err != nil {
+			n.fail(fmt.Errorf("put the metadata replica away, which was removed from its group: %w", err))
+			return
+		}
 	}
-	n.controllerHere.Store(s.replica.controller)
+}
+
+// runMetaReplica runs the controller of the replica until the context ends, or
+// the node fails, or others say that the replica was removed: then it returns
+// true.
+func (n *Node) runMetaReplica(ctx context.Context) (removed bool) {
+	replica := n.meta.replica
+	n.controllerHere.Store(replica.controller)
 	running, cancel := context.WithCancel(ctx)
-	defer cancel()
 	stopped := make(chan struct{})
 	n.background.Go(func() {
 		defer close(stopped)
-		if err := s.replica.controller.Run(running); err != nil && ctx.Err() == nil {
+		if err := replica.controller.Run(running); err != nil && running.Err() == nil {
 			n.fail(fmt.Errorf("controller: %w", err))
 		}
 	})
+	defer func() {
+		cancel()
+		<-stopped
+	}()
 	tick := time.NewTicker(leaderlessFor)
 	defer tick.Stop()
 	for {
 		select {
 		case <-stopped:
-			return
-		case <-s.replica.group.Failed():
-			n.fail(fmt.Errorf("metadata replica stopped: %w", s.replica.group.Status().Broken))
-			cancel()
-			<-stopped
-			return
+			return false
+		case <-replica.group.Failed():
+			n.fail(fmt.Errorf("metadata replica stopped: %w", replica.group.Status().Broken))
+			return false
 		case <-tick.C:
-			if s.replica.group.Status().Leader.Replica == 0 && n.metaReplicaRemoved(ctx, s) {
-				n.fail(errors.New("this node's metadata replica was removed from its group; the next start goes on without"))
-				cancel()
-				<-stopped
-				return
+			if replica.group.Status().Leader.Replica == 0 && n.metaReplicaRemoved(ctx, n.meta) {
+				return true
 			}
 		}
 	}
+}
+
+// leaveMeta puts away the replica that was removed from the group, whose
+// controller has ended. The node goes on without one, as a follower of others.
+func (n *Node) leaveMeta() error {
+	s := n.meta
+	replica := n.identity.MetaReplica
+	s.link.Detach()
+	n.controllerHere.Store(nil)
+	s.here.Store(nil)
+	err := s.replica.group.Close()
+	s.replica.metrics.unregister()
+	s.replica, s.left = nil, replica
+	if err != nil {
+		return err
+	}
+	if err := n.identity.holdMeta(n.settings.DataDir, 0); err != nil {
+		return err
+	}
+	n.logger.Info("this node's metadata replica was removed from its group", "replica", replica)
+	return n.discardLeft()
+}
+
+// discardLeft moves the files of the replica that was removed to the trash.
+func (n *Node) discardLeft() error {
+	if n.meta.left == 0 {
+		return nil
+	}
+	return n.replicas.DiscardMetadata(n.meta.left)
 }
 
 // awaitMetaReplica waits until the map wants a replica of the metadata group on
@@ -254,6 +319,9 @@ func (n *Node) awaitMetaReplica(ctx context.Context) bool {
 		seen = m
 		if m.Loaded() || m.Cluster == nil || m.Cluster.MetaJoining == nil || m.Cluster.MetaJoining.Node != n.identity.Node {
 			continue
+		}
+		if m.Cluster.MetaJoining.Replica <= n.meta.left {
+			continue // the map is from before that one was removed
 		}
 		err = n.joinMeta(ctx, m.Cluster.MetaJoining.Replica)
 		if err == nil {
@@ -272,17 +340,18 @@ func (n *Node) awaitMetaReplica(ctx context.Context) bool {
 	}
 }
 
-// joinMeta makes this node's replica of the metadata group. That the directory
-// has one is on disk before the replica is, so that the next start opens it.
+// joinMeta makes this node's replica of the metadata group. It is noted when its
+// files are there: after a crash between the two, or before, nothing has opened
+// them, and they are made again if the group still wants them.
 func (n *Node) joinMeta(ctx context.Context, replica quorate.ReplicaID) error {
 	seed, err := n.meta.link.Seed(ctx)
 	if err != nil {
 		return err
 	}
-	if err := n.identity.holdMeta(n.settings.DataDir, replica); err != nil {
+	if err := n.host.Join(ctx, quorate.MetaReplicaSet, replica, seed); err != nil {
 		return err
 	}
-	if err := n.host.Join(ctx, quorate.MetaReplicaSet, replica, seed); err != nil {
+	if err := n.identity.holdMeta(n.settings.DataDir, replica); err != nil {
 		return err
 	}
 	return n.startMetaReplica(ctx, n.meta, replica)

