@@ -66,7 +66,10 @@ func Discover(ctx context.Context, cfg DiscoverConfig) (Decision, error) {
 	}
 	state := cfg.Greeter.cfg.State
 	if len(cfg.Addresses) == 0 && cfg.Expect <= 1 && !state {
-		return Decision{Found: cfg.Greeter.found()}, nil
+		// A promise that was made when it knew of others still binds it.
+		if found, err := cfg.Greeter.found(); found || err != nil {
+			return Decision{Found: found}, err
+		}
 	}
 	if n := len(cfg.Addresses); cfg.Expect > 0 && 2*cfg.Expect <= n {
 		return Decision{}, notMajority(cfg.Expect, n)
@@ -113,7 +116,8 @@ type round struct {
 // ask asks all addresses at once.
 func ask(ctx context.Context, cfg DiscoverConfig) round {
 	r := round{self: cfg.Greeter.cfg.Self, at: make(map[quorate.NodeID]string)}
-	seeks := cfg.Expect > 0 && !cfg.Greeter.cfg.State && cfg.Greeter.promise() == quorate.NodeID{}
+	promise := cfg.Greeter.promise()
+	seeks := cfg.Expect > 0 && !cfg.Greeter.cfg.State && (promise == quorate.NodeID{} || promise == r.self)
 	greeting := encodeGreeting(seeks)
 	hellos := make([]Hello, len(cfg.Addresses))
 	errs := make([]error, len(cfg.Addresses))
@@ -171,7 +175,9 @@ func (r *round) decide(cfg DiscoverConfig) (d Decision, done bool, err error) {
 	if d, done, err = r.join(); done || err != nil {
 		return d, done, err
 	}
-	r.release(cfg.Greeter)
+	if err := r.release(cfg.Greeter); err != nil {
+		return Decision{}, false, err
+	}
 	if cfg.Expect == 0 || cfg.Greeter.cfg.State {
 		return Decision{}, false, nil
 	}
@@ -195,8 +201,8 @@ func (r *round) decide(cfg DiscoverConfig) (d Decision, done bool, err error) {
 	if 2*cfg.Expect <= nodes {
 		return Decision{}, false, notMajority(cfg.Expect, nodes)
 	}
-	found := cfg.Greeter.found()
-	return Decision{Found: found}, found, nil
+	found, err := cfg.Greeter.found()
+	return Decision{Found: found}, found, err
 }
 
 // checkNames refuses two nodes of one name.
@@ -237,13 +243,14 @@ func (r *round) join() (d Decision, found bool, err error) {
 
 // release takes this node's promise back from one that will not found: it
 // waits for another itself, or is another now, begun anew on an empty disk.
-func (r *round) release(g *Greeter) {
+func (r *round) release(g *Greeter) error {
 	to := g.promise()
 	for _, h := range r.hellos {
 		conceded := h.Node == to && h.Promised != (quorate.NodeID{}) && h.Promised != to
 		replaced := h.Node.Name == to.Name && h.Node != to
 		if conceded || replaced {
-			g.release(to)
+			return g.release(to)
 		}
 	}
+	return nil
 }

@@ -318,24 +318,81 @@ func TestPromises(t *testing.T) {
 			t.Errorf("%s: want the promise to %v, got %v", step.what, step.want, got)
 		}
 	}
-	if g.found() {
-		t.Error("a node that has promised to wait founds")
+	release := func(from string) {
+		t.Helper()
+		if err := g.release(nodeID(from)); err != nil {
+			t.Error(err)
+		}
 	}
-	g.release(nodeID("n0"))
+	if founds, err := g.found(); founds || err != nil {
+		t.Errorf("a node that has promised to wait founds: %v, %v", founds, err)
+	}
+	release("n0")
 	if got := seek("n3", false); got != nodeID("n1") {
 		t.Errorf("released by another, got %v", got)
 	}
-	g.release(nodeID("n1"))
+	release("n1")
 	for range 2 {
-		if !g.found() {
-			t.Error("a node without a promise does not found")
+		if founds, err := g.found(); !founds || err != nil {
+			t.Errorf("a node without a promise does not found: %v", err)
 		}
 	}
-	g.release(nodeID("n2"))
+	release("n2")
 	if got := seek("n0", true); got != nodeID("n2") {
 		t.Errorf("a node that founds has promised %v", got)
 	}
 	if _, err := g.answer(t.Context(), nodeID("n1"), []byte{9}); quorate.KindOf(err) != quorate.Invalid {
 		t.Errorf("want an error of kind invalid, got %v", err)
+	}
+}
+
+// A promise that cannot be made to last is not told, and one that lasts binds the
+// node when it is started anew.
+func TestAPromiseOutlivesTheProcess(t *testing.T) {
+	var kept quorate.NodeID
+	full := errors.New("the disk is full")
+	var fails error
+	start := func() *Greeter {
+		return NewGreeter(GreeterConfig{
+			Self: nodeID("n2"), Cluster: func() quorate.ClusterID { return quorate.ClusterID{} }, Port: newNetwork().join(nodeID("n2")),
+			Promised: kept,
+			Keep: func(promised quorate.NodeID) error {
+				if fails == nil {
+					kept = promised
+				}
+				return fails
+			},
+		})
+	}
+	g := start()
+	fails = full
+	if _, err := g.answer(t.Context(), nodeID("n1"), encodeGreeting(true)); !errors.Is(err, full) || quorate.KindOf(err) != quorate.Unavailable {
+		t.Errorf("a promise that was not kept was told: %v", err)
+	}
+	if founds, err := g.found(); founds || !errors.Is(err, full) {
+		t.Errorf("it founds without a promise that lasts: %v, %v", founds, err)
+	}
+	fails = nil
+	if _, err := g.answer(t.Context(), nodeID("n1"), encodeGreeting(true)); err != nil {
+		t.Fatal(err)
+	}
+	g = start()
+	if founds, err := g.found(); founds || err != nil || g.promise() != nodeID("n1") {
+		t.Errorf("started anew it founds: %v, %v; it has promised %v", founds, err, g.promise())
+	}
+	fails = full
+	if err := g.release(nodeID("n1")); !errors.Is(err, full) || g.promise() != nodeID("n1") {
+		t.Errorf("the promise was taken back in memory alone: %v", err)
+	}
+	fails = nil
+	if err := g.release(nodeID("n1")); err != nil || kept != (quorate.NodeID{}) {
+		t.Errorf("taken back, %v is kept, %v", kept, err)
+	}
+	if founds, err := g.found(); !founds || err != nil || kept != nodeID("n2") {
+		t.Errorf("it does not found: %v, %v", founds, err)
+	}
+	// It goes on with that after a crash, and asks for the promises of others.
+	if founds, err := start().found(); !founds || err != nil {
+		t.Errorf("started anew it does not found: %v, %v", founds, err)
 	}
 }

@@ -19,9 +19,16 @@ type Directory interface {
 type GreeterConfig struct {
 	// Self is this node.
 	Self quorate.NodeID
-	// State tells that the data directory has held something before this
-	// start; such a node founds nothing, and nobody counts on it for that.
+	// State tells that the data directory has held something of a cluster
+	// before this start; such a node founds nothing, and nobody counts on it for
+	// that. It has a cluster, and no need of Discover.
 	State bool
+	// Promised is what this node has promised before it was started anew; zero
+	// is nothing.
+	Promised quorate.NodeID
+	// Keep makes a promise outlive the process before it is told, or takes it
+	// back, where it is zero. Nil keeps it in memory alone, for tests.
+	Keep func(promised quorate.NodeID) error
 	// Cluster is asked at every hello; zero while this node belongs to none.
 	Cluster func() quorate.ClusterID
 	// Port takes the handler.
@@ -32,11 +39,10 @@ type GreeterConfig struct {
 // node has no cluster, it keeps the one promise that the node makes: to wait
 // for the cluster of another, or to found its own.
 //
-// A promise lasts as long as the process. It moves only from a node that has
-// itself promised to wait for another, and therefore never founds; so whoever
-// has the promises of more than half of the nodes is alone in that. A process
-// that starts anew has forgotten what it promised; that matters only to a node
-// that founds in that very moment and is not seen by the others after it.
+// A promise lasts until the node is in a cluster, whatever becomes of the process.
+// It moves only from a node that has itself promised to wait for another, and
+// therefore never founds, or that was begun anew on an empty directory; so whoever
+// has the promises of more than half of the nodes is alone in that.
 type Greeter struct {
 	cfg GreeterConfig
 
@@ -47,7 +53,10 @@ type Greeter struct {
 
 // NewGreeter makes a Greeter and lets it answer.
 func NewGreeter(cfg GreeterConfig) *Greeter {
-	g := &Greeter{cfg: cfg}
+	g := &Greeter{cfg: cfg, promised: cfg.Promised}
+	if g.cfg.Keep == nil {
+		g.cfg.Keep = func(quorate.NodeID) error { return nil }
+	}
 	cfg.Port.HandleStranger(methodHello, g.answer)
 	return g
 }
@@ -68,10 +77,13 @@ func (g *Greeter) answer(_ context.Context, from quorate.NodeID, request []byte)
 	g.mu.Lock()
 	directory := g.directory
 	if seeks && h.Cluster.IsZero() {
-		g.promiseLocked(from)
+		err = g.promiseLocked(from)
 	}
 	h.Promised = g.promised
 	g.mu.Unlock()
+	if err != nil {
+		return nil, quorate.Errorf(quorate.Unavailable, "the promise to wait for node %s cannot be kept: %w", from.Name, err)
+	}
 	if directory != nil {
 		h.Meta, h.Leader = directory.MetaNodes(), directory.Leader()
 	}
@@ -81,10 +93,20 @@ func (g *Greeter) answer(_ context.Context, from quorate.NodeID, request []byte)
 // promiseLocked promises to wait for a node, if that may be: it goes by a
 // smaller name, so that of any two nodes one gives way, and nothing else was
 // promised.
-func (g *Greeter) promiseLocked(to quorate.NodeID) {
+func (g *Greeter) promiseLocked(to quorate.NodeID) error {
 	if !g.cfg.State && to.Name < g.cfg.Self.Name && g.promised == (quorate.NodeID{}) {
-		g.promised = to
+		return g.keepLocked(to)
 	}
+	return nil
+}
+
+// keepLocked changes the promise, first where it outlives the process.
+func (g *Greeter) keepLocked(promised quorate.NodeID) error {
+	if err := g.cfg.Keep(promised); err != nil {
+		return err
+	}
+	g.promised = promised
+	return nil
 }
 
 // promise returns what was promised; zero is nothing.
@@ -96,20 +118,23 @@ func (g *Greeter) promise() quorate.NodeID {
 
 // release takes the promise back from a node that never founds, or never will
 // again.
-func (g *Greeter) release(from quorate.NodeID) {
+func (g *Greeter) release(from quorate.NodeID) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.promised == from && from != g.cfg.Self {
-		g.promised = quorate.NodeID{}
+	if g.promised == from && from != g.cfg.Self && from != (quorate.NodeID{}) {
+		return g.keepLocked(quorate.NodeID{})
 	}
+	return nil
 }
 
-// found promises the node to itself, for good.
-func (g *Greeter) found() bool {
+// found promises the node to itself, for good, and tells whether it is.
+func (g *Greeter) found() (bool, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.promised == (quorate.NodeID{}) {
-		g.promised = g.cfg.Self
+		if err := g.keepLocked(g.cfg.Self); err != nil {
+			return false, err
+		}
 	}
-	return g.promised == g.cfg.Self
+	return g.promised == g.cfg.Self, nil
 }

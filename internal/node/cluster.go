@@ -29,9 +29,16 @@ func (n *Node) openPort() (err error) {
 	if err != nil {
 		return err
 	}
-	n.greeter = metalink.NewGreeter(metalink.GreeterConfig{
+	greeter := metalink.GreeterConfig{
 		Self: n.identity.Node, State: !n.identity.Cluster.IsZero(), Cluster: n.cluster, Port: n.port,
-	})
+		Keep: func(promised quorate.NodeID) error { return keepPromise(n.settings.DataDir, promised) },
+	}
+	if !greeter.State {
+		if greeter.Promised, err = readPromise(n.settings.DataDir); err != nil {
+			return err
+		}
+	}
+	n.greeter = metalink.NewGreeter(greeter)
 	return nil
 }
 
@@ -49,7 +56,7 @@ func (n *Node) cluster() quorate.ClusterID {
 // waits for the others as long as the context lives.
 func (n *Node) enterCluster(ctx context.Context) ([]metalink.MetaNode, error) {
 	if !n.identity.Cluster.IsZero() {
-		return nil, nil
+		return nil, forgetPromise(n.settings.DataDir) // it was kept up to here
 	}
 	decision, err := metalink.Discover(ctx, metalink.DiscoverConfig{
 		Port: n.port, Greeter: n.greeter, Addresses: n.joinAddresses(), Expect: n.settings.Cluster.Expect, Logger: n.logger,
@@ -65,6 +72,9 @@ func (n *Node) enterCluster(ctx context.Context) ([]metalink.MetaNode, error) {
 		return nil, err
 	}
 	n.entered.Store(&cluster)
+	if err := forgetPromise(n.settings.DataDir); err != nil {
+		return nil, err
+	}
 	n.logger.Info("cluster entered", "cluster", cluster, "founded", decision.Found)
 	return decision.Meta, nil
 }
