@@ -235,6 +235,16 @@ func (s *Shard) LastWriteIndex() uint64 {
 // no block yet, live and frozen.
 func (s *Shard) MemcacheBytes() int64 { return s.memcacheBytes.Load() }
 
+// Files returns how many blocks the set has here, and their size in bytes.
+func (s *Shard) Files() (count int, bytes int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.st == nil {
+		return 0, 0
+	}
+	return len(s.st.files), s.st.fileBytes()
+}
+
 // Close releases the state and waits for a running Persist to give up. Views
 // that are open go on showing the state that they were made of, and are closed
 // by who has them; there are no new ones. A second Close does nothing.

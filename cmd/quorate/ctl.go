@@ -17,11 +17,12 @@ const ctlTimeout = 10 * time.Minute
 
 // ctlCommand groups what is asked of a running cluster.
 type ctlCommand struct {
-	Nodes       ctlNodes       `cmd:"" help:"The nodes: list, drain, undrain, remove."`
-	Tenants     ctlTenants     `cmd:"" help:"The tenants: list."`
-	Policies    ctlPolicies    `cmd:"" help:"The policies: list."`
-	Buckets     ctlBuckets     `cmd:"" help:"The buckets of time: list, cut, seal."`
-	Sets        ctlSets        `cmd:"" help:"The ReplicaSets: list, transfer, add, remove, move, checksum."`
+	Nodes       ctlNodes       `cmd:"" help:"The nodes: list, describe, drain, undrain, remove."`
+	Tenants     ctlTenants     `cmd:"" help:"The tenants: list, describe."`
+	Policies    ctlPolicies    `cmd:"" help:"The policies: list, describe."`
+	Buckets     ctlBuckets     `cmd:"" help:"The buckets of time: list, describe, cut, seal."`
+	Sets        ctlSets        `cmd:"" help:"The ReplicaSets: list, describe, transfer, add, remove, move, checksum, repair."`
+	Replicas    ctlReplicas    `cmd:"" help:"The replicas of the sets: list."`
 	Controllers ctlControllers `cmd:"" help:"The loops that keep the cluster as it is to be: list, pause, resume, plan."`
 }
 
@@ -79,6 +80,11 @@ func (f *adminFlags) list(ctx context.Context, p process, path string, parameter
 		return err
 	}
 	return f.print(p, data, columns)
+}
+
+// show prints all that an answer has.
+func (f *adminFlags) show(ctx context.Context, p process, path string, parameters url.Values) error {
+	return f.list(ctx, p, path, parameters)
 }
 
 // change asks for a change and prints what came of it.

@@ -9,10 +9,11 @@ import (
 // listener; docs/operations.md lists them.
 
 type ctlNodes struct {
-	List    ctlNodesList    `cmd:"" help:"List the nodes."`
-	Drain   ctlNodesDrain   `cmd:"" help:"Move all replicas off a node, and give it no new ones."`
-	Undrain ctlNodesUndrain `cmd:"" help:"Let a node that was drained have replicas again."`
-	Remove  ctlNodesRemove  `cmd:"" help:"Remove a node that is drained, or dead, for ever."`
+	List     ctlNodesList     `cmd:"" help:"List the nodes."`
+	Describe ctlNodesDescribe `cmd:"" help:"Show a node, and the replicas that it has."`
+	Drain    ctlNodesDrain    `cmd:"" help:"Move all replicas off a node, and give it no new ones."`
+	Undrain  ctlNodesUndrain  `cmd:"" help:"Let a node that was drained have replicas again."`
+	Remove   ctlNodesRemove   `cmd:"" help:"Remove a node that is drained, or dead, for ever."`
 }
 
 type ctlNodesList struct{ adminFlags }
@@ -33,6 +34,12 @@ func (c *nodeArgument) do(ctx context.Context, p process, what string) error {
 	return c.change(ctx, p, "nodes/"+what, url.Values{"node": {c.Node}})
 }
 
+type ctlNodesDescribe struct{ nodeArgument }
+
+func (c *ctlNodesDescribe) run(ctx context.Context, p process) error {
+	return c.show(ctx, p, "describe/node", url.Values{"node": {c.Node}})
+}
+
 type ctlNodesDrain struct{ nodeArgument }
 
 func (c *ctlNodesDrain) run(ctx context.Context, p process) error { return c.do(ctx, p, "drain") }
@@ -46,7 +53,17 @@ type ctlNodesRemove struct{ nodeArgument }
 func (c *ctlNodesRemove) run(ctx context.Context, p process) error { return c.do(ctx, p, "remove") }
 
 type ctlTenants struct {
-	List ctlTenantsList `cmd:"" help:"List the tenants."`
+	List     ctlTenantsList     `cmd:"" help:"List the tenants."`
+	Describe ctlTenantsDescribe `cmd:"" help:"Show a tenant, and the policies that its samples lie under."`
+}
+
+type ctlTenantsDescribe struct {
+	adminFlags
+	Tenant string `arg:"" placeholder:"TENANT" help:"The tenant's name."`
+}
+
+func (c *ctlTenantsDescribe) run(ctx context.Context, p process) error {
+	return c.show(ctx, p, "describe/tenant", url.Values{"tenant": {c.Tenant}})
 }
 
 type ctlTenantsList struct{ adminFlags }
@@ -57,7 +74,17 @@ func (c *ctlTenantsList) run(ctx context.Context, p process) error {
 }
 
 type ctlPolicies struct {
-	List ctlPoliciesList `cmd:"" help:"List the policies."`
+	List     ctlPoliciesList     `cmd:"" help:"List the policies."`
+	Describe ctlPoliciesDescribe `cmd:"" help:"Show a policy, and its buckets."`
+}
+
+type ctlPoliciesDescribe struct {
+	adminFlags
+	Policy string `arg:"" optional:"" default:"default" placeholder:"POLICY" help:"The policy's name (default ${default})."`
+}
+
+func (c *ctlPoliciesDescribe) run(ctx context.Context, p process) error {
+	return c.show(ctx, p, "describe/policy", url.Values{"policy": {c.Policy}})
 }
 
 type ctlPoliciesList struct{ adminFlags }
@@ -68,9 +95,19 @@ func (c *ctlPoliciesList) run(ctx context.Context, p process) error {
 }
 
 type ctlBuckets struct {
-	List ctlBucketsList `cmd:"" help:"List the buckets."`
-	Cut  ctlBucketsCut  `cmd:"" help:"End the current bucket early, so that new samples use the nodes that there are now."`
-	Seal ctlBucketsSeal `cmd:"" help:"Seal a bucket whose time is over."`
+	List     ctlBucketsList     `cmd:"" help:"List the buckets."`
+	Describe ctlBucketsDescribe `cmd:"" help:"Show a bucket, and its sets."`
+	Cut      ctlBucketsCut      `cmd:"" help:"End the current bucket early, so that new samples use the nodes that there are now."`
+	Seal     ctlBucketsSeal     `cmd:"" help:"Seal a bucket whose time is over."`
+}
+
+type ctlBucketsDescribe struct {
+	adminFlags
+	Bucket string `arg:"" placeholder:"BUCKET" help:"The bucket's number."`
+}
+
+func (c *ctlBucketsDescribe) run(ctx context.Context, p process) error {
+	return c.show(ctx, p, "describe/bucket", url.Values{"bucket": {c.Bucket}})
 }
 
 type ctlBucketsList struct{ adminFlags }
@@ -101,11 +138,13 @@ func (c *ctlBucketsSeal) run(ctx context.Context, p process) error {
 
 type ctlSets struct {
 	List     ctlSetsList     `cmd:"" help:"List the sets."`
+	Describe ctlSetsDescribe `cmd:"" help:"Show a set: its replicas, its leader, what is under way, what it was sealed as."`
 	Transfer ctlSetsTransfer `cmd:"" help:"Hand the leadership of a set to another of its replicas."`
 	Add      ctlSetsAdd      `cmd:"" help:"Add a replica of a set on a node."`
 	Remove   ctlSetsRemove   `cmd:"" help:"Remove a replica of a set."`
 	Move     ctlSetsMove     `cmd:"" help:"Move a replica of a set to another node."`
 	Checksum ctlSetsChecksum `cmd:"" help:"Compare the samples of a set's replicas."`
+	Repair   ctlSetsRepair   `cmd:"" help:"Make a replica of a set anew, from the others."`
 }
 
 type ctlSetsList struct {
@@ -115,14 +154,7 @@ type ctlSetsList struct {
 }
 
 func (c *ctlSetsList) run(ctx context.Context, p process) error {
-	parameters := url.Values{}
-	if c.Bucket != "" {
-		parameters.Set("bucket", c.Bucket)
-	}
-	if c.Node != "" {
-		parameters.Set("node", c.Node)
-	}
-	return c.list(ctx, p, "cluster/sets", parameters, column{"set", "set"}, column{"bucket", "bucket"}, column{"shard", "shard"},
+	return c.list(ctx, p, "cluster/sets", given(map[string]string{"bucket": c.Bucket, "node": c.Node}), column{"set", "set"}, column{"bucket", "bucket"}, column{"shard", "shard"},
 		column{"start", "start"}, column{"end", "end"}, column{"state", "state"}, column{"replicas", "members"}, column{"leader", "leader"},
 		column{"change", "change"}, column{"broken", "broken"})
 }
@@ -131,6 +163,12 @@ func (c *ctlSetsList) run(ctx context.Context, p process) error {
 type setArgument struct {
 	adminFlags
 	Set string `arg:"" placeholder:"SET" help:"The set's number."`
+}
+
+type ctlSetsDescribe struct{ setArgument }
+
+func (c *ctlSetsDescribe) run(ctx context.Context, p process) error {
+	return c.show(ctx, p, "describe/set", url.Values{"set": {c.Set}})
 }
 
 type ctlSetsTransfer struct {
@@ -175,6 +213,49 @@ type ctlSetsChecksum struct{ setArgument }
 func (c *ctlSetsChecksum) run(ctx context.Context, p process) error {
 	return c.list(ctx, p, "sets/checksum", url.Values{"set": {c.Set}}, column{"replica", "replica"}, column{"node", "node"},
 		column{"applied", "applied_index"}, column{"samples", "samples"}, column{"checksum", "checksum"}, column{"error", "error"})
+}
+
+type ctlSetsRepair struct {
+	setArgument
+	Replica string `arg:"" optional:"" placeholder:"REPLICA" help:"The number of the replica to make anew (default: one that is broken or cannot be reached, or one more where the set has too few)."`
+	Node    string `name:"node" placeholder:"NODE" help:"Where the new replica is made (default: the node that suits best)."`
+}
+
+func (c *ctlSetsRepair) run(ctx context.Context, p process) error {
+	return c.change(ctx, p, "sets/repair", given(map[string]string{"set": c.Set, "replica": c.Replica, "node": c.Node}))
+}
+
+type ctlReplicas struct {
+	List ctlReplicasList `cmd:"" help:"List the replicas."`
+}
+
+type ctlReplicasList struct {
+	adminFlags
+	Node   string `name:"node" placeholder:"NODE" help:"Only those on this node."`
+	Set    string `name:"set" placeholder:"SET" help:"Only those of this set."`
+	Broken bool   `name:"broken" help:"Only those that are broken, or whose node does not answer."`
+}
+
+func (c *ctlReplicasList) run(ctx context.Context, p process) error {
+	parameters := given(map[string]string{"node": c.Node, "set": c.Set})
+	if c.Broken {
+		parameters.Set("broken", "true")
+	}
+	return c.list(ctx, p, "replicas", parameters, column{"set", "set"}, column{"replica", "replica"}, column{"node", "node"},
+		column{"role", "role"}, column{"leader", "leader"}, column{"state", "state"}, column{"serving", "serving"},
+		column{"applied", "applied_index"}, column{"lag", "lag"}, column{"files", "files"}, column{"bytes", "file_bytes"},
+		column{"log bytes", "log_bytes"}, column{"broken", "broken"})
+}
+
+// given are the parameters that have a value.
+func given(values map[string]string) url.Values {
+	parameters := url.Values{}
+	for name, value := range values {
+		if value != "" {
+			parameters.Set(name, value)
+		}
+	}
+	return parameters
 }
 
 type ctlControllers struct {

@@ -26,8 +26,8 @@ func printJSON(w io.Writer, data json.RawMessage) error {
 }
 
 // printTable prints a list of objects as a table, and one object as lines of
-// name and value. Without columns all fields are shown, in the order of their
-// names.
+// name and value, after which come the lists of objects in it, each as a table.
+// Without columns all fields are shown, in the order of their names.
 func printTable(w io.Writer, data json.RawMessage, columns []column) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber() // numbers of sets are larger than floats can tell apart
@@ -42,9 +42,19 @@ func printTable(w io.Writer, data json.RawMessage, columns []column) error {
 	if err := decoder.Decode(&rows); err != nil {
 		return err
 	}
-	if len(columns) == 0 && len(rows) > 0 {
-		for _, field := range slices.Sorted(maps.Keys(rows[0])) {
-			columns = append(columns, column{field, field})
+	return printRows(w, rows, columns)
+}
+
+func printRows(w io.Writer, rows []map[string]any, columns []column) error {
+	if len(columns) == 0 {
+		fields := map[string]bool{}
+		for _, row := range rows {
+			for field := range row {
+				fields[field] = true
+			}
+		}
+		for _, field := range slices.Sorted(maps.Keys(fields)) {
+			columns = append(columns, column{strings.ReplaceAll(field, "_", " "), field})
 		}
 	}
 	titles := make([]string, len(columns))
@@ -65,10 +75,42 @@ func printTable(w io.Writer, data json.RawMessage, columns []column) error {
 
 func printObject(w io.Writer, object map[string]any) error {
 	var lines strings.Builder
+	var tables []string
 	for _, field := range slices.Sorted(maps.Keys(object)) {
+		if _, ok := objectsOf(object[field]); ok {
+			tables = append(tables, field)
+			continue
+		}
 		lines.WriteString(field + "\t" + cell(object[field]) + "\n")
 	}
-	return writeAligned(w, lines.String())
+	if err := writeAligned(w, lines.String()); err != nil {
+		return err
+	}
+	for _, field := range tables {
+		rows, _ := objectsOf(object[field])
+		if _, err := fmt.Fprintf(w, "\n%s:\n", field); err != nil {
+			return err
+		}
+		if err := printRows(w, rows, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// objectsOf returns a list of objects, and whether the value is one that has any.
+func objectsOf(value any) ([]map[string]any, bool) {
+	list, ok := value.([]any)
+	if !ok || len(list) == 0 {
+		return nil, false
+	}
+	rows := make([]map[string]any, len(list))
+	for i, element := range list {
+		if rows[i], ok = element.(map[string]any); !ok {
+			return nil, false
+		}
+	}
+	return rows, true
 }
 
 // writeAligned writes lines of cells, separated by tabs, as columns.
@@ -100,11 +142,11 @@ func cell(value any) string {
 		}
 		return strings.Join(parts, ", ")
 	case map[string]any:
-		text, err := json.Marshal(v)
-		if err != nil {
-			return err.Error()
+		parts := make([]string, 0, len(v))
+		for _, field := range slices.Sorted(maps.Keys(v)) {
+			parts = append(parts, field+"="+cell(v[field]))
 		}
-		return string(text)
+		return strings.Join(parts, " ")
 	default:
 		return fmt.Sprint(v)
 	}

@@ -354,10 +354,12 @@ func (m *Manager) do(ctx context.Context, t task) {
 	case err == nil:
 		t.r.pause, t.r.again = 0, time.Time{}
 	case ctx.Err() != nil: // the manager closes
-	case errors.Is(err, errNotYet) && t.what == workMembers:
-		t.r.again = time.Now().Add(reconcileEvery / 2) // it is one step of several
 	case errors.Is(err, errNotYet):
 		t.r.again = time.Now().Add(reconcileEvery)
+		if t.what == workMembers {
+			t.r.again = time.Now().Add(reconcileEvery / 2) // it is one step of several
+		}
+		m.logger.Debug("replica work waits", "work", t.what, "set", t.set.ID, "replica", t.r.id, "err", err)
 	default:
 		t.r.pause = min(max(2*t.r.pause, firstPause), mostPause)
 		t.r.again = time.Now().Add(t.r.pause)

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -138,6 +139,21 @@ func TestErrorsThatAnotherAttemptCannotMend(t *testing.T) {
 		if got := isPermanent(errors.Join(errors.New("open"), err)); got != want {
 			t.Errorf("%v: permanent is %v", err, got)
 		}
+	}
+}
+
+func TestWhatAGroupCannotDoNowIsNoFailure(t *testing.T) {
+	lacks := quorate.Errorf(quorate.Unavailable, "set 3: replica 4 lacks 0 entries, last heard 1.2s ago")
+	for err, want := range map[error]bool{
+		lacks: true, fmt.Errorf("transfer leadership: %w", lacks): true, raftset.ErrBroken: false, errDisk: false, nil: false,
+		&raftset.NotLeaderError{}: true,
+	} {
+		if got := errors.Is(elsewhere(err), errNotYet); got != want {
+			t.Errorf("%v: it is not yet time: %v", err, got)
+		}
+	}
+	if err := elsewhere(lacks); !errors.Is(err, lacks) {
+		t.Errorf("%v does not tell why", err)
 	}
 }
 

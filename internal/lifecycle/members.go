@@ -100,12 +100,15 @@ func confirmLead(ctx context.Context, g *raftset.Group) error {
 	return elsewhere(err)
 }
 
-// elsewhere turns the error of a replica that does not lead into errNotYet: the
-// one that does carries the work out.
+// elsewhere turns the error of a replica that does not lead into errNotYet, since
+// the one that does carries the work out, and adds it to what the group cannot do
+// now and may in a moment: a member has just not answered, or lacks entries.
 func elsewhere(err error) error {
-	var notLeader *raftset.NotLeaderError
-	if errors.As(err, &notLeader) {
+	switch {
+	case errors.As(err, new(*raftset.NotLeaderError)):
 		return errNotYet
+	case quorate.KindOf(err) == quorate.Unavailable && !errors.Is(err, raftset.ErrBroken):
+		return fmt.Errorf("%w: %w", errNotYet, err)
 	}
 	return err
 }

@@ -13,12 +13,17 @@ type SetStatus struct {
 	Replica quorate.ReplicaID
 	// Serving tells from what: "log", "file", or "nothing".
 	Serving string
-	// Leader tells whether the replica leads its set.
-	Leader bool
-	// AppliedIndex and LogBytes are those of a replica that runs on its log:
-	// the last entry applied, and the bytes past the manifest.
-	AppliedIndex uint64
-	LogBytes     int64
+	// Leader tells whether the replica leads its set, Learner whether it has no
+	// vote in it.
+	Leader, Learner bool
+	// Term, AppliedIndex, LastIndex and LogBytes are those of a replica that runs
+	// on its log: the term, the last entry applied, the last one that it has, and
+	// the bytes past the manifest.
+	Term, AppliedIndex, LastIndex uint64
+	LogBytes                      int64
+	// Files is how many files of samples it has, FileBytes their size.
+	Files     int
+	FileBytes int64
 	// MemcacheBytes is roughly the memory of its unflushed samples.
 	MemcacheBytes int64
 	// Broken is why it is not open, nil when it is or is to be soon.
@@ -37,11 +42,14 @@ func (m *Manager) Sets() []SetStatus {
 		case r == nil || r.id != id:
 		case r.sealed != nil:
 			s.Serving = "file"
+			s.Files, s.FileBytes = 1, int64(r.sealed.File().Bytes) //nolint:gosec // a file's size
 		case r.group != nil:
 			s.Serving = "log"
 			status := r.group.Status()
 			_, s.Leader = r.group.Leadership()
-			s.AppliedIndex, s.LogBytes = status.AppliedIndex, status.LogBytes
+			s.Learner = indexOf(r.group.Configuration().Learners, id) >= 0
+			s.Term, s.AppliedIndex, s.LastIndex, s.LogBytes = status.Term, status.AppliedIndex, max(status.LastIndex, status.ManifestIndex), status.LogBytes
+			s.Files, s.FileBytes = r.shard.Files()
 			s.MemcacheBytes = r.shard.MemcacheBytes()
 		default:
 			s.Broken = r.broken

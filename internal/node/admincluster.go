@@ -37,6 +37,13 @@ func (a *clusterAdmin) register(mux *http.ServeMux) {
 		"GET /api/v1/admin/cluster/sets":        a.clusterSets,
 		"GET /api/v1/admin/checksums":           a.checksums,
 		"GET /api/v1/admin/sets/checksum":       a.setChecksums,
+		"GET /api/v1/admin/replicas":            a.replicas,
+		"GET /api/v1/admin/describe/node":       a.describeNode,
+		"GET /api/v1/admin/describe/tenant":     a.describeTenant,
+		"GET /api/v1/admin/describe/policy":     a.describePolicy,
+		"GET /api/v1/admin/describe/bucket":     a.describeBucket,
+		"GET /api/v1/admin/describe/set":        a.describeSet,
+		"POST /api/v1/admin/sets/repair":        a.repair,
 		"POST /api/v1/admin/sets/transfer":      a.transfer,
 		"POST /api/v1/admin/sets/members":       a.members,
 		"GET /api/v1/admin/controllers":         a.controllers,
@@ -67,8 +74,11 @@ type listedNode struct {
 }
 
 func (a *clusterAdmin) nodes(r *http.Request) (any, error) {
+	return a.listNodes(a.node.clusterBeats(r.Context())), nil
+}
+
+func (a *clusterAdmin) listNodes(beats map[quorate.NodeID]metasvc.Heartbeat) []listedNode {
 	m := a.client.Map()
-	beats := a.node.clusterBeats(r.Context())
 	replicas := make(map[quorate.NodeID]int)
 	for _, set := range m.Sets() {
 		for _, member := range set.Members {
@@ -102,7 +112,7 @@ func (a *clusterAdmin) nodes(r *http.Request) (any, error) {
 		}
 		list = append(list, l)
 	}
-	return list, nil
+	return list
 }
 
 // findNode is the node that a parameter names, by its name or, where several
@@ -140,80 +150,98 @@ func (a *clusterAdmin) changeNode(change func(*metasvc.Client, context.Context, 
 	}
 }
 
-func (a *clusterAdmin) tenants(*http.Request) (any, error) {
-	type listed struct {
-		ID        quorate.TenantID `json:"id"`
-		Name      string           `json:"name"`
-		Policy    string           `json:"policy"`
-		Retention string           `json:"retention,omitempty"`
-		Created   string           `json:"created"`
+// listedTenant is one tenant, as GET /api/v1/admin/tenants shows it.
+type listedTenant struct {
+	ID        quorate.TenantID `json:"id"`
+	Name      string           `json:"name"`
+	Policy    string           `json:"policy"`
+	Retention string           `json:"retention,omitempty"`
+	Created   string           `json:"created"`
+}
+
+func listTenant(m *metasvc.Map, t metasvc.Tenant) listedTenant {
+	l := listedTenant{ID: t.ID, Name: t.Name, Created: quorate.FormatTime(t.Created)}
+	if p := m.Policy(t.Placements[len(t.Placements)-1].Policy); p != nil {
+		l.Policy = p.Name
 	}
-	m, list := a.client.Map(), []listed{}
+	if t.Retention > 0 {
+		l.Retention = model.Duration(t.Retention).String()
+	}
+	return l
+}
+
+func (a *clusterAdmin) tenants(*http.Request) (any, error) {
+	m, list := a.client.Map(), []listedTenant{}
 	for _, t := range a.client.Tenants() {
-		l := listed{ID: t.ID, Name: t.Name, Created: quorate.FormatTime(t.Created)}
-		if p := m.Policy(t.Placements[len(t.Placements)-1].Policy); p != nil {
-			l.Policy = p.Name
-		}
-		if t.Retention > 0 {
-			l.Retention = model.Duration(t.Retention).String()
-		}
-		list = append(list, l)
+		list = append(list, listTenant(m, t))
 	}
 	return list, nil
+}
+
+// listedPolicy is one policy, as GET /api/v1/admin/policies shows it.
+type listedPolicy struct {
+	ID          quorate.PolicyID `json:"id"`
+	Name        string           `json:"name"`
+	Span        string           `json:"span"`
+	Shards      int              `json:"shards"`
+	Replicas    int              `json:"replicas"`
+	LateWindow  string           `json:"late_window"`
+	Retention   string           `json:"retention"`
+	FutureBound string           `json:"future_bound"`
+	Zones       []string         `json:"zones"`
+}
+
+func listPolicy(p *metasvc.Policy) listedPolicy {
+	return listedPolicy{
+		ID: p.ID, Name: p.Name, Span: model.Duration(p.Span).String(), Shards: p.Shards, Replicas: p.Replicas,
+		LateWindow: model.Duration(p.LateWindow).String(), Retention: model.Duration(p.Retention).String(),
+		FutureBound: model.Duration(p.FutureBound).String(), Zones: p.Zones,
+	}
 }
 
 func (a *clusterAdmin) policies(*http.Request) (any, error) {
-	type listed struct {
-		ID          quorate.PolicyID `json:"id"`
-		Name        string           `json:"name"`
-		Span        string           `json:"span"`
-		Shards      int              `json:"shards"`
-		Replicas    int              `json:"replicas"`
-		LateWindow  string           `json:"late_window"`
-		Retention   string           `json:"retention"`
-		FutureBound string           `json:"future_bound"`
-		Zones       []string         `json:"zones"`
-	}
-	list := []listed{}
+	list := []listedPolicy{}
 	for _, p := range a.client.Map().Policies() {
-		list = append(list, listed{
-			ID: p.ID, Name: p.Name, Span: model.Duration(p.Span).String(), Shards: p.Shards, Replicas: p.Replicas,
-			LateWindow: model.Duration(p.LateWindow).String(), Retention: model.Duration(p.Retention).String(),
-			FutureBound: model.Duration(p.FutureBound).String(), Zones: p.Zones,
-		})
+		list = append(list, listPolicy(p))
 	}
 	return list, nil
 }
 
-func (a *clusterAdmin) buckets(*http.Request) (any, error) {
-	type listed struct {
-		Bucket   quorate.BucketID `json:"bucket"`
-		Policy   string           `json:"policy"`
-		Start    string           `json:"start"`
-		End      string           `json:"end"`
-		State    string           `json:"state"`
-		Sets     int              `json:"sets"`
-		Sealed   int              `json:"sealed"`
-		Overlays int              `json:"overlays"`
-		Samples  uint64           `json:"samples"` // of those that are sealed
+// listedBucket is one bucket, as GET /api/v1/admin/buckets shows it.
+type listedBucket struct {
+	Bucket   quorate.BucketID `json:"bucket"`
+	Policy   string           `json:"policy"`
+	Start    string           `json:"start"`
+	End      string           `json:"end"`
+	State    string           `json:"state"`
+	Sets     int              `json:"sets"`
+	Sealed   int              `json:"sealed"`
+	Overlays int              `json:"overlays"`
+	Samples  uint64           `json:"samples"` // of those that are sealed
+}
+
+func listBucket(p *metasvc.Policy, b *metasvc.Bucket) listedBucket {
+	l := listedBucket{
+		Bucket: b.ID, Policy: p.Name, Start: quorate.FormatTime(b.Range.Start), End: quorate.FormatTime(b.Range.End),
+		State: b.State.String(), Sets: len(b.Sets),
 	}
-	m, list := a.client.Map(), []listed{}
+	for shard, set := range b.Sets {
+		if set.Sealed != nil {
+			l.Sealed++
+			l.Samples += set.Sealed.File.Samples
+		}
+		if b.Overlays[shard] != nil {
+			l.Overlays++
+		}
+	}
+	return l
+}
+
+func (a *clusterAdmin) buckets(*http.Request) (any, error) {
+	m, list := a.client.Map(), []listedBucket{}
 	for _, p := range m.Policies() {
 		for _, b := range m.Buckets(p.ID) {
-			l := listed{
-				Bucket: b.ID, Policy: p.Name, Start: quorate.FormatTime(b.Range.Start), End: quorate.FormatTime(b.Range.End),
-				State: b.State.String(), Sets: len(b.Sets),
-			}
-			for shard, set := range b.Sets {
-				if set.Sealed != nil {
-					l.Sealed++
-					l.Samples += set.Sealed.File.Samples
-				}
-				if b.Overlays[shard] != nil {
-					l.Overlays++
-				}
-			}
-			list = append(list, l)
+			list = append(list, listBucket(p, b))
 		}
 	}
 	return list, nil
@@ -221,13 +249,9 @@ func (a *clusterAdmin) buckets(*http.Request) (any, error) {
 
 // cut ends the current bucket of a policy early.
 func (a *clusterAdmin) cut(r *http.Request) (any, error) {
-	name := r.FormValue("policy")
-	if name == "" {
-		name = metasvc.DefaultPolicyName
-	}
-	p := a.client.Map().PolicyNamed(name)
-	if p == nil {
-		return nil, quorate.Errorf(quorate.NotFound, "policy %q does not exist", name)
+	p, err := a.findPolicy(r.FormValue("policy"))
+	if err != nil {
+		return nil, err
 	}
 	at, err := a.client.CutBucket(r.Context(), p.ID)
 	if err != nil {
@@ -236,26 +260,59 @@ func (a *clusterAdmin) cut(r *http.Request) (any, error) {
 	return struct {
 		Policy string `json:"policy"`
 		At     string `json:"at"`
-	}{name, quorate.FormatTime(at)}, nil
+	}{p.Name, quorate.FormatTime(at)}, nil
 }
 
 // listedMember is one replica of a set.
 func listedMember(m metasvc.Member) string { return fmt.Sprintf("%d@%s", m.Replica, m.Node.Name) }
 
-func (a *clusterAdmin) clusterSets(r *http.Request) (any, error) {
-	type listed struct {
-		Set     quorate.ReplicaSetID `json:"set"`
-		Bucket  quorate.BucketID     `json:"bucket"`
-		Shard   int                  `json:"shard"`
-		Start   string               `json:"start"`
-		End     string               `json:"end"`
-		State   string               `json:"state"`
-		Base    quorate.ReplicaSetID `json:"base,omitempty"`
-		Members []string             `json:"members"`
-		Leader  string               `json:"leader,omitempty"`
-		Change  string               `json:"change,omitempty"`
-		Broken  []string             `json:"broken"`
+// listedClusterSet is one set of the cluster, as GET /api/v1/admin/cluster/sets
+// shows it.
+type listedClusterSet struct {
+	Set     quorate.ReplicaSetID `json:"set"`
+	Bucket  quorate.BucketID     `json:"bucket"`
+	Shard   int                  `json:"shard"`
+	Start   string               `json:"start"`
+	End     string               `json:"end"`
+	State   string               `json:"state"`
+	Base    quorate.ReplicaSetID `json:"base,omitempty"`
+	Members []string             `json:"members"`
+	Leader  string               `json:"leader,omitempty"`
+	Change  string               `json:"change,omitempty"`
+	Broken  []string             `json:"broken"`
+}
+
+func listClusterSet(set *metasvc.ReplicaSet, leaders map[quorate.ReplicaSetID]string, broken map[quorate.ReplicaSetID][]string) listedClusterSet {
+	l := listedClusterSet{
+		Set: set.ID, Bucket: set.Bucket, Shard: set.Shard, Start: quorate.FormatTime(set.Bounds.Range.Start),
+		End: quorate.FormatTime(set.Bounds.Range.End), State: set.State.String(), Base: set.Base,
+		Leader: leaders[set.ID], Broken: broken[set.ID], Members: []string{},
 	}
+	for _, m := range set.Members {
+		l.Members = append(l.Members, listedMember(m))
+	}
+	if set.Intent != nil {
+		l.Change = set.Intent.Kind.String()
+	}
+	if change, changing := set.Changing(); changing {
+		l.Change = strings.TrimSpace(describeChange(change))
+	}
+	return l
+}
+
+// listClusterSets lists the sets that are wanted; nil wants all.
+func (a *clusterAdmin) listClusterSets(ctx context.Context, wanted func(*metasvc.ReplicaSet) bool) []listedClusterSet {
+	leaders, broken := leadersOf(a.node.clusterBeats(ctx))
+	list := []listedClusterSet{}
+	for _, set := range a.client.Map().Sets() {
+		if wanted == nil || wanted(set) {
+			list = append(list, listClusterSet(set, leaders, broken))
+		}
+	}
+	return list
+}
+
+func (a *clusterAdmin) clusterSets(r *http.Request) (any, error) {
 	var node quorate.NodeID
 	if text := r.FormValue("node"); text != "" {
 		var err error
@@ -263,32 +320,11 @@ func (a *clusterAdmin) clusterSets(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	leaders, broken := leadersOf(a.node.clusterBeats(r.Context()))
-	list := []listed{}
-	for _, set := range a.client.Map().Sets() {
-		if b := r.FormValue("bucket"); b != "" && b != set.Bucket.String() {
-			continue
-		}
-		if _, here := set.MemberOn(node); node != (quorate.NodeID{}) && !here {
-			continue
-		}
-		l := listed{
-			Set: set.ID, Bucket: set.Bucket, Shard: set.Shard, Start: quorate.FormatTime(set.Bounds.Range.Start),
-			End: quorate.FormatTime(set.Bounds.Range.End), State: set.State.String(), Base: set.Base,
-			Leader: leaders[set.ID], Broken: broken[set.ID], Members: []string{},
-		}
-		for _, m := range set.Members {
-			l.Members = append(l.Members, listedMember(m))
-		}
-		if set.Intent != nil {
-			l.Change = set.Intent.Kind.String()
-		}
-		if change, changing := set.Changing(); changing {
-			l.Change = strings.TrimSpace(describeChange(change))
-		}
-		list = append(list, l)
-	}
-	return list, nil
+	bucket := r.FormValue("bucket")
+	return a.listClusterSets(r.Context(), func(set *metasvc.ReplicaSet) bool {
+		_, here := set.MemberOn(node)
+		return (bucket == "" || bucket == set.Bucket.String()) && (here || node == quorate.NodeID{})
+	}), nil
 }
 
 func describeChange(c metasvc.MemberChange) (text string) {

@@ -98,18 +98,23 @@ func (a *clusterAdmin) pause(change func(*metasvc.Controller, string) error) fun
 // clusterBeats are the last heartbeats, by node, that the metadata leader has;
 // none where it cannot be asked.
 func (n *Node) clusterBeats(ctx context.Context) map[quorate.NodeID]metasvc.Heartbeat {
-	list := n.meta.beats.List()
-	if leader := n.meta.link.Leader(); leader != n.identity.Node {
-		list = nil
-		if leader != (quorate.NodeID{}) {
-			list = n.askBeats(ctx, leader)
-		}
-	}
+	list := n.beatList(ctx)
 	beats := make(map[quorate.NodeID]metasvc.Heartbeat, len(list))
 	for _, beat := range list {
 		beats[beat.Node] = beat
 	}
 	return beats
+}
+
+func (n *Node) beatList(ctx context.Context) []metasvc.Heartbeat {
+	switch leader := n.meta.link.Leader(); leader {
+	case n.identity.Node:
+		return n.meta.beats.List()
+	case quorate.NodeID{}:
+		return nil
+	default:
+		return n.askBeats(ctx, leader)
+	}
 }
 
 // leadersOf says, of each set, who leads it and which replicas are broken.

@@ -21,6 +21,7 @@ const (
 	methodBeats     = "node.beats"
 	methodTransfer  = "node.transfer"
 	methodChecksums = "node.checksums"
+	methodReplicas  = "node.replicas"
 )
 
 const (
@@ -45,6 +46,13 @@ func (n *Node) registerAdmin() {
 			return nil, quorate.Errorf(quorate.Invalid, "transfer: %w", err)
 		}
 		return nil, n.transfer(ctx, t)
+	})
+	n.port.Handle(methodReplicas, func(_ context.Context, _ quorate.NodeID, request []byte) ([]byte, error) {
+		var set quorate.ReplicaSetID
+		if err := json.Unmarshal(request, &set); err != nil {
+			return nil, quorate.Errorf(quorate.Invalid, "replicas: %w", err)
+		}
+		return json.Marshal(n.replicaStatuses(set))
 	})
 	n.port.Handle(methodChecksums, func(ctx context.Context, _ quorate.NodeID, request []byte) ([]byte, error) {
 		var set quorate.ReplicaSetID

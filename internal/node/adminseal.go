@@ -94,21 +94,16 @@ func (a *adminAPI) bucketToSeal(r *http.Request) (*metasvc.Bucket, *metasvc.Poli
 	if err != nil {
 		return nil, nil, err
 	}
-	name := r.FormValue("policy")
-	if name == "" {
-		name = metasvc.DefaultPolicyName
-	}
 	if err := a.client.ConfirmMap(r.Context()); err != nil {
 		return nil, nil, err
 	}
-	current := a.client.Map()
-	policy := current.PolicyNamed(name)
-	if policy == nil {
-		return nil, nil, quorate.Errorf(quorate.NotFound, "policy %q does not exist", name)
+	policy, err := a.findPolicy(r.FormValue("policy"))
+	if err != nil {
+		return nil, nil, err
 	}
-	bucket := current.Bucket(policy.ID, start)
+	bucket := a.client.Map().Bucket(policy.ID, start)
 	if bucket == nil {
-		return nil, nil, quorate.Errorf(quorate.NotFound, "policy %q has no bucket that covers %s", name, quorate.FormatTime(start))
+		return nil, nil, quorate.Errorf(quorate.NotFound, "policy %q has no bucket that covers %s", policy.Name, quorate.FormatTime(start))
 	}
 	if now := a.now().UnixMilli(); bucket.Range.End > now {
 		return nil, nil, quorate.Errorf(quorate.Invalid, "bucket %v is not over yet: it takes samples until %s, and it is %s",
