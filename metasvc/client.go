@@ -102,7 +102,7 @@ func (c *Client) load() (*Map, error) {
 	if err := durable.RemoveTemporary(c.cfg.Dir); err != nil {
 		return nil, fmt.Errorf("metadata client: %w", err)
 	}
-	path := filepath.Join(c.cfg.Dir, mapFile)
+	path := filepath.Join(c.cfg.Dir, MapFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return newMap(), nil
@@ -304,7 +304,7 @@ func (c *Client) persist(ctx context.Context) error {
 // copy serves only starts without a metadata leader, and the next change
 // writes it again.
 func (c *Client) writeMap() {
-	path := filepath.Join(c.cfg.Dir, mapFile)
+	path := filepath.Join(c.cfg.Dir, MapFile)
 	err := durable.WriteFile(path, encodeMapFile(c.machine.snapshot()))
 	c.metrics.mapWrites.WithLabelValues(resultOf(err)).Inc()
 	if err != nil {

@@ -405,7 +405,7 @@ func TestAMapFileOfALostHistoryGivesWay(t *testing.T) {
 	dir := t.TempDir()
 	lost := newCluster(t)
 	lost.must(t, CreateTenant{Name: "lost", Policy: 1}, CreateTenant{Name: "more", Policy: 1})
-	if err := os.WriteFile(filepath.Join(dir, mapFile), encodeMapFile(lost.machine.snapshot()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, MapFile), encodeMapFile(lost.machine.snapshot()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	leader := newCluster(t) // restored from before those tenants
@@ -426,7 +426,7 @@ func TestMapFilesThatCannotBeUsed(t *testing.T) {
 	flipped[len(flipped)/2] ^= 1
 	for name, content := range map[string][]byte{"empty": {}, "short": good[:10], "flipped": flipped, "other": []byte("QWAL and something else altogether")} {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, mapFile), content, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, MapFile), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		c := openClient(t, newCluster(t), func(cfg *ClientConfig) { cfg.Dir = dir })
@@ -435,7 +435,7 @@ func TestMapFilesThatCannotBeUsed(t *testing.T) {
 		}
 		confirmed(t, c)
 		testwait.For(t, "the map file to be written anew", func() bool {
-			b, err := os.ReadFile(filepath.Join(dir, mapFile))
+			b, err := os.ReadFile(filepath.Join(dir, MapFile))
 			if err != nil {
 				return false
 			}
@@ -444,7 +444,7 @@ func TestMapFilesThatCannotBeUsed(t *testing.T) {
 		})
 	}
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, mapFile), good, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, MapFile), good, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err := OpenClient(t.Context(), ClientConfig{StateMachine: leader.machine, Leader: leader, Dir: dir, Cluster: quorate.ClusterID{9}})
@@ -471,7 +471,7 @@ func TestMapFileIsWrittenOncePerPeriod(t *testing.T) {
 	if n := testutil.ToFloat64(c.metrics.mapWrites.WithLabelValues(resultOK)); n < 1 || n > 2 {
 		t.Errorf("100 changes were written %v times, want once at once and once at the end", n)
 	}
-	b, err := os.ReadFile(filepath.Join(dir, mapFile))
+	b, err := os.ReadFile(filepath.Join(dir, MapFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
 package metasvc
 
-// mapFile is the name of the node's copy of the map in its directory.
-const mapFile = "map"
+// MapFile is the name of the node's copy of the map in its directory.
+const MapFile = "map"

@@ -3,6 +3,7 @@ package metasvc
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"hash/crc32"
 	"reflect"
@@ -397,6 +398,36 @@ func FuzzDecodeState(f *testing.F) {
 			t.Fatalf("the state encodes to other bytes")
 		}
 		mapOf(s)
+	})
+}
+
+func FuzzDecodeDump(f *testing.F) {
+	d, err := richState(f).Dump(time.UnixMilli(7))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(d.Encode(), false)
+	f.Add([]byte(dumpMagic), true)
+	f.Fuzz(func(t *testing.T, b []byte, sum bool) {
+		if sum { // get past the checksum
+			b = binary.LittleEndian.AppendUint32(bytes.Clone(b), crc32.Checksum(b, castagnoli))
+		}
+		d, err := DecodeDump(b)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnknownVersion) {
+				t.Fatalf("an error of no kind: %v", err)
+			}
+			return
+		}
+		if !bytes.Equal(d.Encode(), b) {
+			t.Fatal("the dump encodes to other bytes")
+		}
+		if _, err := json.Marshal(d); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Restore(testNodeSpec("restored", "")); errors.Is(err, ErrCorrupt) {
+			t.Fatalf("a sound dump cannot be restored: %v", err)
+		}
 	})
 }
 

@@ -23,6 +23,7 @@ type ctlCommand struct {
 	Buckets     ctlBuckets     `cmd:"" help:"The buckets of time: list, describe, cut, seal."`
 	Sets        ctlSets        `cmd:"" help:"The ReplicaSets: list, describe, transfer, add, remove, move, checksum, repair."`
 	Replicas    ctlReplicas    `cmd:"" help:"The replicas of the sets: list."`
+	Meta        ctlMeta        `cmd:"" help:"The metadata: show, dump, restore."`
 	Controllers ctlControllers `cmd:"" help:"The loops that keep the cluster as it is to be: list, pause, resume, plan."`
 }
 
@@ -43,22 +44,36 @@ func (f *adminFlags) post(ctx context.Context, path string, parameters url.Value
 }
 
 func (f *adminFlags) request(ctx context.Context, method, path string, parameters url.Values) (json.RawMessage, error) {
+	target, resp, body, err := f.exchange(ctx, method, path, parameters)
+	if err != nil {
+		return nil, err
+	}
+	return dataOf(target, resp, body)
+}
+
+// exchange sends a request and returns the answer and its body.
+func (f *adminFlags) exchange(ctx context.Context, method, path string, parameters url.Values) (target *url.URL, resp *http.Response, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ctlTimeout)
 	defer cancel()
-	target := f.URL.JoinPath("api/v1/admin", path)
+	target = f.URL.JoinPath("api/v1/admin", path)
 	target.RawQuery = parameters.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), http.NoBody)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err = http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	body, err := io.ReadAll(resp.Body)
+	body, err = io.ReadAll(resp.Body)
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w", target.Host, err)
+		return nil, nil, nil, fmt.Errorf("read the answer of %s: %w", target.Host, err)
 	}
+	return target, resp, body, nil
+}
+
+// dataOf returns the data of an answer, or the error that it tells.
+func dataOf(target *url.URL, resp *http.Response, body []byte) (json.RawMessage, error) {
 	var answer struct {
 		Status string          `json:"status"`
 		Data   json.RawMessage `json:"data"`
@@ -104,4 +119,13 @@ func (f *adminFlags) print(p process, data json.RawMessage, columns []column) er
 		return printJSON(p.stdout, data)
 	}
 	return printTable(p.stdout, data, columns)
+}
+
+// printOne prints what a command came to.
+func (f *adminFlags) printOne(p process, what any) error {
+	data, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	return f.print(p, data, nil)
 }

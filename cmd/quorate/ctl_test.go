@@ -57,6 +57,30 @@ func TestCtlAsksAndPrints(t *testing.T) {
 	}
 }
 
+func TestCtlMetaNeedsToBeSure(t *testing.T) {
+	dir, id := t.TempDir(), strings.Repeat("ab", 16)
+	for command, want := range map[string]string{
+		"meta restore --data.dir=" + dir + " --cluster=" + id:                     "say --yes",
+		"meta restore --data.dir=" + dir + " --cluster=zz --yes":                  "--cluster",
+		"meta restore --data.dir=" + dir + " --cluster=" + id + " --yes":          "is no node's",
+		"meta restore /nowhere --data.dir=" + dir + " --cluster=" + id + " --yes": "/nowhere",
+		"meta show --from-dir=" + dir:                                             "identity",
+		"meta show /nowhere --from-dir=" + dir:                                    "two sources",
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), append([]string{"ctl"}, strings.Fields(command)...), &out, &out, exitInTest)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", command, err, want)
+		}
+	}
+	if _, _, err := ctl(t, `{"status":"error","error":"no leader"}`, "meta", "show"); err == nil || err.Error() != "no leader" {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := ctl(t, `not a dump`, "meta", "dump", dir+"/file"); err == nil || !strings.Contains(err.Error(), "not a dump") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestCtlSaysWhatTheServerSays(t *testing.T) {
 	if _, _, err := ctl(t, `{"status":"error","errorType":"not_found","error":"the cluster has no node \"z\""}`, "nodes", "drain", "z"); err == nil || err.Error() != `the cluster has no node "z"` {
 		t.Errorf("got %v", err)

@@ -151,6 +151,9 @@ func (l *Link) askEach(ctx context.Context, method string, request []byte, r rep
 		}
 		asked[node] = true
 		a, err := l.askOne(ctx, node, method, request, r)
+		if err == nil && a.led && l.isOutdated(a) {
+			err = quorate.Errorf(quorate.Unavailable, "node %s leads a metadata group that was replaced", node.Name)
+		}
 		switch {
 		case err == nil && a.led:
 			l.setLeader(node)

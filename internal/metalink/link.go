@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -45,6 +46,8 @@ type Link struct {
 	cfg     Config
 	logger  *slog.Logger
 	metrics *metrics
+
+	replaced atomic.Bool // see Replaced
 
 	mu sync.Mutex // guards what follows
 	// replica is the local one, nil where there is none.
@@ -115,6 +118,7 @@ func (l *Link) setReplica(r *replica) {
 		close(l.replica.gone)
 	}
 	l.replica = r
+	l.replaced.Store(false)
 	close(l.attached)
 	l.attached = make(chan struct{})
 	if l.watching != nil {

@@ -121,6 +121,9 @@ func (l *Link) serveHeartbeat(_ context.Context, from quorate.NodeID, request []
 	if beat.Node != from {
 		return nil, quorate.Errorf(quorate.Invalid, "heartbeat of %s came from %s", beat.Node, from)
 	}
+	if err := l.noteEpoch(beat.MapVersion); err != nil {
+		return nil, err
+	}
 	return l.asLeader(func(Group) ([]byte, error) {
 		l.cfg.Beats.Record(beat)
 		return nil, nil

@@ -44,6 +44,7 @@ func (a *clusterAdmin) register(mux *http.ServeMux) {
 		"GET /api/v1/admin/describe/bucket":     a.describeBucket,
 		"GET /api/v1/admin/describe/set":        a.describeSet,
 		"POST /api/v1/admin/sets/repair":        a.repair,
+		"GET /api/v1/admin/meta":                a.showDump,
 		"POST /api/v1/admin/sets/transfer":      a.transfer,
 		"POST /api/v1/admin/sets/members":       a.members,
 		"GET /api/v1/admin/controllers":         a.controllers,
@@ -51,6 +52,7 @@ func (a *clusterAdmin) register(mux *http.ServeMux) {
 		"POST /api/v1/admin/controllers/pause":  a.pause((*metasvc.Controller).Pause),
 		"POST /api/v1/admin/controllers/resume": a.pause((*metasvc.Controller).Resume),
 	})
+	mux.HandleFunc("GET /api/v1/admin/meta/dump", a.serveDump)
 }
 
 // listedNode is one node, as GET /api/v1/admin/nodes shows it.

@@ -135,6 +135,12 @@ func (n *Node) startMetaReplica(ctx context.Context, s *metaService, replica quo
 	if err != nil {
 		return err
 	}
+	if epoch := metasvc.Epoch(machine.AppliedIndex()); epoch > 0 {
+		if other, found := s.link.FindEarlierLeader(ctx, epoch); found {
+			err := fmt.Errorf("node %s leads the metadata group from before the restore, which was therefore not lost: this node must not lead another (docs/operations.md, Losing the metadata)", other)
+			return errors.Join(err, group.Close())
+		}
+	}
 	metrics := &passingMetrics{Registerer: n.options.Registry}
 	controller, err := n.newController(s, group, machine, metrics)
 	if err != nil {
@@ -270,7 +276,7 @@ func (n *Node) runMetaReplica(ctx context.Context) (removed bool) {
 			n.fail(fmt.Errorf("metadata replica stopped: %w", replica.group.Status().Broken))
 			return false
 		case <-tick.C:
-			if replica.group.Status().Leader.Replica == 0 && n.metaReplicaRemoved(ctx, n.meta) {
+			if n.meta.link.Replaced() || replica.group.Status().Leader.Replica == 0 && n.metaReplicaRemoved(ctx, n.meta) {
 				return true
 			}
 		}

@@ -89,3 +89,10 @@ func (n *Node) awaitMetaVoters(t *testing.T, want int) []metasvc.Member {
 	})
 	return n.meta.client.Map().Cluster.Meta
 }
+
+// optionsAgain are options to start a node again with.
+func (n *Node) optionsAgain() Options {
+	o := n.options
+	o.Registry = prometheus.NewRegistry()
+	return o
+}
