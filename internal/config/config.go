@@ -88,6 +88,8 @@ type Query struct {
 	MaxSamples  int
 	Lookback    time.Duration
 	Concurrency int
+	// MaxRemoteBytes bounds what a query takes in from other nodes.
+	MaxRemoteBytes Bytes
 }
 
 // Buckets is the policy by which time is cut into ReplicaSets.
@@ -152,10 +154,11 @@ func Default() Config {
 			MaxLabelValueBytes: 8 * KiB,
 		},
 		Query: Query{
-			Timeout:     2 * time.Minute,
-			MaxSamples:  50_000_000,
-			Lookback:    5 * time.Minute,
-			Concurrency: 20,
+			Timeout:        2 * time.Minute,
+			MaxSamples:     50_000_000,
+			Lookback:       5 * time.Minute,
+			Concurrency:    20,
+			MaxRemoteBytes: 512 * MiB,
 		},
 		Buckets: Buckets{
 			Span:        day,

@@ -103,6 +103,8 @@ func querySettings(q *Query) []setting {
 			durationValue{&q.Lookback, time.Second, day}},
 		{"query.concurrency", "How many queries run at once; further ones wait.",
 			countValue{&q.Concurrency, 1, 10_000}},
+		{"query.max_remote_bytes", "How many encoded bytes of samples and labels one query may take in from other nodes (422 above); they are held until it ends.",
+			bytesValue{&q.MaxRemoteBytes, MiB, 64 * GiB}},
 	}
 }
 

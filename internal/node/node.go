@@ -144,7 +144,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.router = router.New(router.Config{
 		Meta: router.ClientMeta{Client: n.meta.client}, Replicas: n.open, Compact: n.replicas.Compact,
-		Self: n.identity.Node, Peers: n.port,
+		Self: n.identity.Node, Peers: n.port, MaxRemoteBytes: int64(n.settings.Query.MaxRemoteBytes),
 		Now: n.options.Now, Logger: n.logger, Registerer: n.options.Registry,
 	})
 	n.router.Register(n.port)
