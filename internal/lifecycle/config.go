@@ -57,7 +57,7 @@ type Config struct {
 	Workers int
 	// Peers is the way to the managers of other nodes. Nil where there are none:
 	// then nothing is fetched, and sets have one replica.
-	Peers Peers
+	Peers router.Peers
 	// FetchBytesPerSecond bounds what all fetches together take in, and what is
 	// sent to all other nodes together. Default: 64 MiB/s.
 	FetchBytesPerSecond int64

@@ -180,7 +180,7 @@ func (r *rig) start(t *testing.T, at func(moment) error) {
 		t.Fatal(err)
 	}
 	r.open, r.metrics = new(router.Replicas), prometheus.NewRegistry()
-	var peers Peers
+	var peers router.Peers
 	if r.port != nil {
 		peers = r.port
 	}

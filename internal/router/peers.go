@@ -9,7 +9,7 @@ import (
 	"github.com/quorate/quorate/metasvc"
 )
 
-// Peers is this node's way to the routers of other nodes. Its errors keep their
+// Peers is this node's way to other nodes. Its errors keep their
 // quorate.ErrorKind across the wire; what keeps an answer from coming is
 // Unavailable. What is sent may be used again when the call has returned.
 type Peers interface {
@@ -22,7 +22,7 @@ type Peers interface {
 
 // Handlers takes what a node answers to others.
 type Handlers interface {
-	// Handle has a method answered by h.
+	// Handle has a method answered by h. A request is valid during the call.
 	Handle(method string, h func(ctx context.Context, from quorate.NodeID, req []byte) ([]byte, error))
 	// HandleStream has a method answered by what h sends; a message may be used
 	// again when send has returned.
