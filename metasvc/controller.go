@@ -359,7 +359,7 @@ func (c *Controller) DryRun() ([]Action, error) {
 	return all, failed
 }
 
-// Pause makes a loop do nothing until Resume. The switch is this node's and
+// Pause makes a loop do nothing until Resume. The switch is this controller's and
 // lasts as long as the process.
 func (c *Controller) Pause(loop string) error { return c.setPaused(loop, true) }
 

@@ -260,7 +260,7 @@ func given(values map[string]string) url.Values {
 
 type ctlControllers struct {
 	List   ctlControllersList   `cmd:"" help:"List the loops and how they fare."`
-	Pause  ctlControllersPause  `cmd:"" help:"Make a loop do nothing, on the node that is asked, until it is resumed."`
+	Pause  ctlControllersPause  `cmd:"" help:"Make a loop do nothing, whoever leads, until it is resumed or the nodes that hold metadata have restarted."`
 	Resume ctlControllersResume `cmd:"" help:"Undo a pause."`
 	Plan   ctlControllersPlan   `cmd:"" help:"Show what the loops would do now."`
 }

@@ -47,10 +47,10 @@ func (a *clusterAdmin) register(mux *http.ServeMux) {
 		"GET /api/v1/admin/meta":                a.showDump,
 		"POST /api/v1/admin/sets/transfer":      a.transfer,
 		"POST /api/v1/admin/sets/members":       a.members,
-		"GET /api/v1/admin/controllers":         a.controllers,
-		"GET /api/v1/admin/controllers/plan":    a.plan,
-		"POST /api/v1/admin/controllers/pause":  a.pause((*metasvc.Controller).Pause),
-		"POST /api/v1/admin/controllers/resume": a.pause((*metasvc.Controller).Resume),
+		"GET /api/v1/admin/controllers":         a.fromLeader("list"),
+		"GET /api/v1/admin/controllers/plan":    a.fromLeader("plan"),
+		"POST /api/v1/admin/controllers/pause":  a.atAll("pause"),
+		"POST /api/v1/admin/controllers/resume": a.atAll("resume"),
 	})
 	mux.HandleFunc("GET /api/v1/admin/meta/dump", a.serveDump)
 }

@@ -100,6 +100,41 @@ func TestEverythingAboutAClusterIsShownAtAnyNode(t *testing.T) {
 		}
 	}
 
+	// A loop is paused wherever it might run.
+	nodes[0].awaitMetaVoters(t, 3)
+	paused := func(n *Node, want bool) {
+		t.Helper()
+		testwait.Until(t, "the loops", func() error {
+			var loops []listedLoop
+			n.admin200(t, http.MethodGet, "/api/v1/admin/controllers", &loops)
+			for _, l := range loops {
+				if l.Name == metasvc.LoopRepair && l.Paused == want {
+					return nil
+				}
+			}
+			return fmt.Errorf("the loops are %+v", loops)
+		})
+	}
+	testwait.For(t, "a controller at each node", func() bool {
+		return !slices.ContainsFunc(nodes, func(n *Node) bool { return n.controllerHere.Load() == nil })
+	})
+	nodes[2].admin200(t, http.MethodPost, "/api/v1/admin/controllers/pause?loop="+metasvc.LoopRepair, nil)
+	for _, n := range nodes {
+		paused(n, true)
+		for _, l := range listLoops(n.controllerHere.Load()) {
+			if l.Paused != (l.Name == metasvc.LoopRepair) {
+				t.Errorf("at %s: %+v", n.settings.NodeName, l)
+			}
+		}
+	}
+	nodes[1].admin200(t, http.MethodPost, "/api/v1/admin/controllers/resume?loop="+metasvc.LoopRepair, nil)
+	paused(nodes[0], false)
+	if status, text := nodes[1].requestAt(t, nodes[1].AdminAddr(), http.MethodPost, "/api/v1/admin/controllers/pause?loop=zzz", nil); status != http.StatusNotFound {
+		t.Errorf("pause of nothing: %d %s", status, text)
+	}
+	var planned []listedAction
+	nodes[2].admin200(t, http.MethodGet, "/api/v1/admin/controllers/plan", &planned)
+
 	// A node that is away shows as such, at the others.
 	if err := nodes[2].Close(); err != nil {
 		t.Fatal(err)

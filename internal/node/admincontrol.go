@@ -2,6 +2,9 @@ package node
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -17,30 +20,51 @@ const silentFor = 10 * time.Second
 const onMetaGroup = "change_of_the_metadata_group"
 
 // controller is that of this node's metadata replica.
-func (a *clusterAdmin) controller() (*metasvc.Controller, error) {
-	if c := a.node.controllerHere.Load(); c != nil {
+func (n *Node) controller() (*metasvc.Controller, error) {
+	if c := n.controllerHere.Load(); c != nil {
 		return c, nil
 	}
-	return nil, quorate.Errorf(quorate.NotFound, "this node has no replica of the metadata, and so no controllers; ask %s", a.node.meta.link.Leader().Name)
+	return nil, quorate.Errorf(quorate.NotFound, "node %s has no replica of the metadata, and so no controllers", n.identity.Node.Name)
 }
 
-// controllers lists the loops of this node's controller, which act while it
-// leads the metadata group.
-func (a *clusterAdmin) controllers(*http.Request) (any, error) {
-	c, err := a.controller()
+// listedLoop is one loop of the controller that leads.
+type listedLoop struct {
+	Name    string `json:"name"`
+	Paused  bool   `json:"paused"`
+	LastRun string `json:"last_run,omitempty"`
+	Actions uint64 `json:"actions"`
+	Error   string `json:"error,omitempty"`
+}
+
+// controlRequest asks a node's controller: what is list, plan, pause or resume.
+type controlRequest struct {
+	What string `json:"what"`
+	Loop string `json:"loop,omitempty"`
+}
+
+// control does what a controlRequest asks for with this node's controller.
+func (n *Node) control(r controlRequest) (any, error) {
+	c, err := n.controller()
 	if err != nil {
 		return nil, err
 	}
-	type listed struct {
-		Name    string `json:"name"`
-		Paused  bool   `json:"paused"`
-		LastRun string `json:"last_run,omitempty"`
-		Actions uint64 `json:"actions"`
-		Error   string `json:"error,omitempty"`
+	switch r.What {
+	case "list":
+		return listLoops(c), nil
+	case "plan":
+		return planLoops(c)
+	case "pause":
+		return nil, c.Pause(r.Loop)
+	case "resume":
+		return nil, c.Resume(r.Loop)
 	}
-	list := []listed{}
+	return nil, quorate.Errorf(quorate.Invalid, "controllers cannot %q", r.What)
+}
+
+func listLoops(c *metasvc.Controller) []listedLoop {
+	list := []listedLoop{}
 	for _, s := range c.Status() {
-		l := listed{Name: s.Name, Paused: s.Paused, Actions: s.Actions}
+		l := listedLoop{Name: s.Name, Paused: s.Paused, Actions: s.Actions}
 		if !s.LastRun.IsZero() {
 			l.LastRun = quorate.FormatTime(s.LastRun.UnixMilli())
 		}
@@ -49,15 +73,10 @@ func (a *clusterAdmin) controllers(*http.Request) (any, error) {
 		}
 		list = append(list, l)
 	}
-	return list, nil
+	return list
 }
 
-// plan shows what the loops would do if this node led.
-func (a *clusterAdmin) plan(*http.Request) (any, error) {
-	c, err := a.controller()
-	if err != nil {
-		return nil, err
-	}
+func planLoops(c *metasvc.Controller) ([]listedAction, error) {
 	actions, err := c.DryRun()
 	if err != nil {
 		return nil, err
@@ -85,13 +104,57 @@ func listActions(actions []metasvc.Action) []listedAction {
 	return list
 }
 
-func (a *clusterAdmin) pause(change func(*metasvc.Controller, string) error) func(*http.Request) (any, error) {
-	return func(r *http.Request) (any, error) {
-		c, err := a.controller()
+// askControl has another node's controller, or this one's, do something.
+func (n *Node) askControl(ctx context.Context, node quorate.NodeID, r controlRequest) (json.RawMessage, error) {
+	if node == n.identity.Node {
+		data, err := n.control(r)
 		if err != nil {
 			return nil, err
 		}
-		return nil, change(c, r.FormValue("loop"))
+		return json.Marshal(data)
+	}
+	request, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return n.port.Call(ctx, node, methodControl, request)
+}
+
+// fromLeader answers with what the controller of the metadata leader says.
+func (a *clusterAdmin) fromLeader(what string) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		leader := a.node.meta.link.Leader()
+		if leader == (quorate.NodeID{}) {
+			return nil, quorate.Errorf(quorate.Unavailable, "nobody is known to lead the metadata group")
+		}
+		return a.node.askControl(r.Context(), leader, controlRequest{What: what})
+	}
+}
+
+// atAll has a loop paused or resumed at every node that has a replica of the
+// metadata, so that it stays so whoever leads. A process that starts anew has
+// forgotten it.
+func (a *clusterAdmin) atAll(what string) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		cluster := a.client.Map().Cluster
+		if cluster == nil {
+			return nil, quorate.Errorf(quorate.Unavailable, "this node does not know its cluster yet")
+		}
+		var failed []error
+		for _, m := range cluster.Meta {
+			if _, err := a.node.askControl(r.Context(), m.Node, controlRequest{What: what, Loop: r.FormValue("loop")}); err != nil {
+				failed = append(failed, fmt.Errorf("node %s: %w", m.Node.Name, err))
+			}
+		}
+		switch {
+		case len(failed) == 0:
+			return nil, nil
+		case len(failed) == len(cluster.Meta):
+			return nil, failed[0]
+		}
+		return nil, quorate.Errorf(quorate.Unavailable, "%s was not done at all nodes that have a replica of the metadata: %w", what, errors.Join(failed...))
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 	methodTransfer  = "node.transfer"
 	methodChecksums = "node.checksums"
 	methodReplicas  = "node.replicas"
+	methodControl   = "node.control"
 )
 
 const (
@@ -46,6 +47,17 @@ func (n *Node) registerAdmin() {
 			return nil, quorate.Errorf(quorate.Invalid, "transfer: %w", err)
 		}
 		return nil, n.transfer(ctx, t)
+	})
+	n.port.Handle(methodControl, func(_ context.Context, _ quorate.NodeID, request []byte) ([]byte, error) {
+		var r controlRequest
+		if err := json.Unmarshal(request, &r); err != nil {
+			return nil, quorate.Errorf(quorate.Invalid, "control: %w", err)
+		}
+		data, err := n.control(r)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(data)
 	})
 	n.port.Handle(methodReplicas, func(_ context.Context, _ quorate.NodeID, request []byte) ([]byte, error) {
 		var set quorate.ReplicaSetID
