@@ -232,6 +232,17 @@ func TestAReplicaIsMadeAnew(t *testing.T) {
 		t.Errorf("repair of what is well: %d %s", status, text)
 	}
 
+	// The loop would do the same, and come first.
+	nodes[0].awaitMetaVoters(t, 3)
+	pause := func() {
+		t.Helper()
+		testwait.For(t, "a controller at each node", func() bool {
+			return !slices.ContainsFunc(nodes, func(n *Node) bool { return n.controllerHere.Load() == nil })
+		})
+		nodes[0].admin200(t, http.MethodPost, "/api/v1/admin/controllers/pause?loop="+metasvc.LoopRepair, nil)
+	}
+	pause()
+
 	// All three nodes have a replica: the new one takes the old one's node.
 	var done repaired
 	old := d.Replicas[1]

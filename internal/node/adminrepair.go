@@ -153,7 +153,14 @@ func (a *clusterAdmin) remake(ctx context.Context, node string, set *metasvc.Rep
 		}
 		leaves = 0
 	}
-	if err := a.changeMembers(ctx, set.ID, to, leaves); err != nil {
+	err = a.changeMembers(ctx, set.ID, to, leaves)
+	for leaves == 0 && quorate.KindOf(err) == quorate.Unavailable && ctx.Err() == nil {
+		// The repair loop sees that a replica is lacking, too, and may be at it.
+		if err = a.pause(ctx); err == nil {
+			err = a.changeMembers(ctx, set.ID, to, leaves)
+		}
+	}
+	if err != nil && !a.isMember(set.ID, to, old.Replica) {
 		return nil, err
 	}
 	done := repaired{Set: set.ID, Removed: old.Replica, Node: to.Name}
@@ -162,6 +169,28 @@ func (a *clusterAdmin) remake(ctx context.Context, node string, set *metasvc.Rep
 		done.Added = m.Replica
 	}
 	return done, nil
+}
+
+// pause waits a little.
+func (a *clusterAdmin) pause(ctx context.Context) error {
+	timer := time.NewTimer(repairPoll)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// isMember tells whether a node has a replica of a set that is not the old one.
+func (a *clusterAdmin) isMember(id quorate.ReplicaSetID, node quorate.NodeID, old quorate.ReplicaID) bool {
+	set := a.client.Map().Set(id)
+	if set == nil {
+		return false
+	}
+	m, member := set.MemberOn(node)
+	return member && m.Replica != old
 }
 
 // changeMembers changes the members of a set and waits until that is done and
