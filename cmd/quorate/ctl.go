@@ -44,43 +44,51 @@ func (f *adminFlags) post(ctx context.Context, path string, parameters url.Value
 }
 
 func (f *adminFlags) request(ctx context.Context, method, path string, parameters url.Values) (json.RawMessage, error) {
-	target, resp, body, err := f.exchange(ctx, method, path, parameters)
+	answer, err := f.exchange(ctx, method, path, parameters)
 	if err != nil {
 		return nil, err
 	}
-	return dataOf(target, resp, body)
+	return answer.data()
 }
 
-// exchange sends a request and returns the answer and its body.
-func (f *adminFlags) exchange(ctx context.Context, method, path string, parameters url.Values) (target *url.URL, resp *http.Response, body []byte, err error) {
+// adminAnswer is what a node answered.
+type adminAnswer struct {
+	target string
+	code   int
+	status string
+	body   []byte
+}
+
+// exchange sends a request and returns the answer, whatever it is.
+func (f *adminFlags) exchange(ctx context.Context, method, path string, parameters url.Values) (adminAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, ctlTimeout)
 	defer cancel()
-	target = f.URL.JoinPath("api/v1/admin", path)
+	target := f.URL.JoinPath("api/v1/admin", path)
 	target.RawQuery = parameters.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), http.NoBody)
 	if err != nil {
-		return nil, nil, nil, err
+		return adminAnswer{}, err
 	}
-	resp, err = http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, nil, nil, err
+		return adminAnswer{}, err
 	}
-	body, err = io.ReadAll(resp.Body)
+	body, err := io.ReadAll(resp.Body)
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, nil, nil, fmt.Errorf("read the answer of %s: %w", target.Host, err)
+		return adminAnswer{}, fmt.Errorf("read the answer of %s: %w", target.Host, err)
 	}
-	return target, resp, body, nil
+	return adminAnswer{target: target.String(), code: resp.StatusCode, status: resp.Status, body: body}, nil
 }
 
-// dataOf returns the data of an answer, or the error that it tells.
-func dataOf(target *url.URL, resp *http.Response, body []byte) (json.RawMessage, error) {
+// data returns the data of an answer, or the error that it tells.
+func (a adminAnswer) data() (json.RawMessage, error) {
 	var answer struct {
 		Status string          `json:"status"`
 		Data   json.RawMessage `json:"data"`
 		Error  string          `json:"error"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("%s answers %s, and not as a node of Quorate: %.200s", target, resp.Status, strings.TrimSpace(string(body)))
+	if err := json.Unmarshal(a.body, &answer); err != nil {
+		return nil, fmt.Errorf("%s answers %s, and not as a node of Quorate: %.200s", a.target, a.status, strings.TrimSpace(string(a.body)))
 	}
 	if answer.Status != "success" {
 		return nil, errors.New(answer.Error)

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/durable"
@@ -33,13 +35,15 @@ type metaSource struct {
 // fromDir reads the metadata of a data directory, and tells where they were.
 func (s *metaSource) fromDir(ctx context.Context, p process) (*metasvc.Dump, error) {
 	d, source, err := node.DumpMeta(ctx, s.FromDir)
+	var told strings.Builder
 	for _, note := range source.Notes {
-		fmt.Fprintln(p.stderr, "not usable:", note)
+		fmt.Fprintln(&told, "not usable:", note)
 	}
 	if err == nil {
-		fmt.Fprintf(p.stderr, "read %s, of metadata index %d\n", source.File, d.Index)
+		fmt.Fprintf(&told, "read %s, of metadata index %d\n", source.File, d.Index)
 	}
-	return d, err
+	_, failed := io.WriteString(p.stderr, told.String())
+	return d, errors.Join(err, failed)
 }
 
 func (s *metaSource) parameters() map[string]string {
@@ -121,15 +125,15 @@ func (c *ctlMetaDump) encoded(ctx context.Context, p process) ([]byte, error) {
 		}
 		return d.Encode(), nil
 	}
-	target, resp, body, err := c.exchange(ctx, http.MethodGet, "meta/dump", given(c.parameters()))
+	answer, err := c.exchange(ctx, http.MethodGet, "meta/dump", given(c.parameters()))
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK {
-		_, err := dataOf(target, resp, body)
+	if answer.code != http.StatusOK {
+		_, err := answer.data()
 		return nil, err
 	}
-	return body, nil
+	return answer.body, nil
 }
 
 type ctlMetaRestore struct {
