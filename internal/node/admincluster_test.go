@@ -78,6 +78,7 @@ func TestEverythingAboutAClusterIsShownAtAnyNode(t *testing.T) {
 		}
 	}
 	n := nodes[1]
+	testwait.For(t, "the node to know of the tenant", func() bool { return len(n.meta.client.Tenants()) == 1 })
 	var policy describedPolicy
 	n.admin200(t, http.MethodGet, "/api/v1/admin/describe/policy", &policy)
 	if policy.Replicas != 3 || policy.Tenants != 1 || len(policy.Buckets) < 2 {
