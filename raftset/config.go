@@ -88,6 +88,12 @@ type HostConfig struct {
 	// TrailingBytes of the log are kept past a flush, for members that lag, in
 	// sets of more than one. Default: 64 MiB.
 	TrailingBytes int
+	// ReadLease lets leaders on this node confirm reads without asking others,
+	// while a quorum of the voters has promised to elect nobody else. It relies
+	// on clocks that go on while the process stands still, and run alike to one
+	// in a thousand. Every node promises when asked, whatever its own setting.
+	// Default: each read, or all that wait together, asks a majority.
+	ReadLease bool
 
 	// newTransport makes the transport of one group. Default: a loopback, or
 	// with a Messenger one over that.

@@ -31,6 +31,7 @@ type Group struct {
 	roster    *roster
 	progress  *progress
 	opened    time.Time
+	openedIn  uint64 // the term that the replica was in then
 
 	// turn has room for the one change of members or of leader that is under way.
 	turn      chan struct{}

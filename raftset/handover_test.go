@@ -224,3 +224,6 @@ func wantVerdict(t testing.TB, n *node, from quorate.NodeID, message []byte, wan
 		t.Errorf("%s: the verdict is %q (%v), want %q", what, got, err, want)
 	}
 }
+
+// pauseFor lets virtual time pass.
+func pauseFor(d time.Duration) { <-time.NewTimer(d).C }

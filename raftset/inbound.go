@@ -214,12 +214,22 @@ func (b *inbox) handle(in inbound) ([]byte, error) {
 		}
 		r.RPCHeader = header
 		return b.feed(raft.RPC{Command: r})
+	case askPromise:
+		r, err := readAppend(in.body)
+		if err != nil {
+			return nil, err
+		}
+		r.RPCHeader = header
+		return b.promise(in.sender, r)
 	case askVote:
 		r, err := readVote(in.body)
 		if err != nil {
 			return nil, err
 		}
 		r.RPCHeader = header
+		if !b.transport.mayVote(in.sender, r.Term, r.LeadershipTransfer) {
+			return reply(&raft.RequestVoteResponse{Term: g.raft.CurrentTerm()})
+		}
 		return b.feed(raft.RPC{Command: r})
 	case askPreVote:
 		r, err := readPreVote(in.body)
@@ -227,6 +237,9 @@ func (b *inbox) handle(in inbound) ([]byte, error) {
 			return nil, err
 		}
 		r.RPCHeader = header
+		if !b.transport.mayVote(in.sender, r.Term, false) {
+			return reply(&raft.RequestPreVoteResponse{Term: g.raft.CurrentTerm()})
+		}
 		return b.feed(raft.RPC{Command: r})
 	case askElection:
 		term, err := readElection(in.body)
@@ -236,6 +249,7 @@ func (b *inbox) handle(in inbound) ([]byte, error) {
 		if !g.mayRun(term) {
 			return nil, refuse(refusedStale)
 		}
+		b.transport.promise.call(term)
 		return b.feed(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}})
 	case askInstall:
 		return b.install(in, header)
@@ -252,7 +266,26 @@ func (g *Group) mayRun(term uint64) bool {
 	return ok && self.suffrage == raft.Voter && g.raft.CurrentTerm() == term && g.raft.State() == raft.Follower
 }
 
-// feed hands one command to the library's main loop and encodes its answer.
+// promise has the library handle a heartbeat that asks for a promise. The library
+// takes it if it is of no earlier term; a promise made for nothing does no harm.
+func (b *inbox) promise(leader Member, r *raft.AppendEntriesRequest) ([]byte, error) {
+	answer := promised{span: b.transport.keepPromise(leader, r.Term)}
+	response, err := b.consume(raft.RPC{Command: r})
+	if err != nil {
+		return nil, err
+	}
+	entries, ok := response.(*raft.AppendEntriesResponse)
+	if !ok {
+		return nil, fmt.Errorf("a heartbeat was answered with a %T", response)
+	}
+	answer.AppendEntriesResponse = *entries
+	if !entries.Success {
+		answer.span = 0
+	}
+	return reply(&answer)
+}
+
+// feed has the library handle one command and encodes its answer.
 func (b *inbox) feed(rpc raft.RPC) ([]byte, error) {
 	response, err := b.consume(rpc)
 	if err != nil {

@@ -131,6 +131,7 @@ func TestNothingLeavesAReplicaThatFailed(t *testing.T) {
 		f.with(func(f *faults) { f.storeErr = nil })
 		n.reopen(t)
 		f.with(func(f *faults) { f.publishErr[voteFile] = errDisk })
+		pauseFor(promiseSpan(defaultHeartbeatTimeout)) // in which it may vote again
 		wantVerdict(t, n, candidate.Node, vote, refusedStopped)
 		<-n.group.Failed()
 		f.with(func(f *faults) { clear(f.publishErr) })

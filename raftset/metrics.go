@@ -22,12 +22,15 @@ type metrics struct {
 	flushSeconds prometheus.Histogram
 
 	rounds    prometheus.Counter
+	confirmed *prometheus.CounterVec
 	refusals  prometheus.Counter
 	installs  prometheus.Counter
 	transfers *prometheus.CounterVec
 
 	// The outcomes of proposals, resolved once.
 	applied, rejected, overloaded, unknown prometheus.Counter
+	// The ways in which reads are confirmed, likewise.
+	byLease, byRound prometheus.Counter
 }
 
 // latencyBuckets reach from a proposal in memory to a disk about to be called hung.
@@ -99,7 +102,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		m.groups, m.broken, m.quarantined, m.proposals, m.proposeSeconds, m.queuedBytes, m.entries, m.entryBytes,
 		m.entryCommands, m.storeSeconds, m.appliedEntries, m.flushes, m.flushSeconds,
-		m.rounds, m.refusals, m.installs, m.transfers,
+		m.rounds, m.confirmed, m.refusals, m.installs, m.transfers,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err
@@ -114,6 +117,11 @@ func (m *metrics) addPeers() {
 		Name: "quorate_raft_quorum_rounds_total",
 		Help: "Messages sent to other nodes to confirm reads, each for all sets and reads that waited.",
 	})
+	m.confirmed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "quorate_raft_confirmed_reads_total",
+		Help: "Confirmed reads of sets with several voters, by what confirmed them: lease (promises that a majority had given before), round (a majority was asked).",
+	}, []string{"by"})
+	m.byLease, m.byRound = m.confirmed.WithLabelValues("lease"), m.confirmed.WithLabelValues("round")
 	m.refusals = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "quorate_raft_refused_messages_total",
 		Help: "Messages that another member refused, or answered in a way that was not understood.",

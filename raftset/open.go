@@ -255,7 +255,7 @@ func (h *Host) start(ctx context.Context, o *files, sm StateMachine) (*Group, er
 	g := &Group{
 		host: h, set: m.set, local: o.local, logger: logger,
 		guard: newGuard(), manifests: o.manifests, low: o.low,
-		news: news, roster: book, progress: &progress{news: news}, opened: time.Now(),
+		news: news, roster: book, progress: &progress{news: news}, opened: time.Now(), openedIn: o.votes.term(),
 		cancel:   cancel,
 		turn:     make(chan struct{}, 1),
 		flushing: make(chan struct{}, 1),

@@ -36,6 +36,7 @@ const (
 	askPrepare  // fetch the files that a manifest names
 	askInstall  // take over the manifest
 	askTerms    // what are the current terms of these replicas
+	askPromise  // a heartbeat that asks for a promise
 )
 
 // verdict says how a message was met.

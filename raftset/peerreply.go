@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -15,6 +16,14 @@ const (
 	replySuccess   = 1
 	replyNoBackoff = 2
 )
+
+// promised is the answer to a heartbeat that asks for a promise: span is for how
+// long after it left the replica votes for nobody else, in whole milliseconds; 0
+// promises nothing.
+type promised struct {
+	raft.AppendEntriesResponse
+	span time.Duration
+}
 
 // refusedError tells why a member did not answer what it was asked.
 type refusedError struct {
@@ -70,16 +79,10 @@ func reply(response any) ([]byte, error) {
 	b := append(make([]byte, 0, 32), peerVersion, byte(answered))
 	switch r := response.(type) {
 	case *raft.AppendEntriesResponse:
-		b = binary.AppendUvarint(b, r.Term)
-		b = binary.AppendUvarint(b, r.LastLog)
-		var bits byte
-		if r.Success {
-			bits |= replySuccess
-		}
-		if r.NoRetryBackoff {
-			bits |= replyNoBackoff
-		}
-		b = append(b, bits)
+		b = appendEntriesReply(b, r)
+	case *promised:
+		b = appendEntriesReply(b, &r.AppendEntriesResponse)
+		b = binary.AppendUvarint(b, uint64(r.span/time.Millisecond))
 	case *raft.RequestVoteResponse:
 		b = appendFlag(binary.AppendUvarint(b, r.Term), r.Granted)
 	case *raft.RequestPreVoteResponse:
@@ -93,16 +96,41 @@ func reply(response any) ([]byte, error) {
 	return sealRecord(b), nil
 }
 
+func appendEntriesReply(b []byte, r *raft.AppendEntriesResponse) []byte {
+	b = binary.AppendUvarint(b, r.Term)
+	b = binary.AppendUvarint(b, r.LastLog)
+	var bits byte
+	if r.Success {
+		bits |= replySuccess
+	}
+	if r.NoRetryBackoff {
+		bits |= replyNoBackoff
+	}
+	return append(b, bits)
+}
+
+func readEntriesReply(c *cursor.Cursor, r *raft.AppendEntriesResponse) {
+	r.Term, r.LastLog = c.Uvarint(), c.Uvarint()
+	bits := c.U8()
+	if bits > replySuccess|replyNoBackoff {
+		c.Fail()
+	}
+	r.Success, r.NoRetryBackoff = bits&replySuccess != 0 && !c.Bad, bits&replyNoBackoff != 0
+}
+
 // readReply reads what reply wrote into a response of the same type.
 func readReply(c *cursor.Cursor, response any) error {
 	switch r := response.(type) {
 	case *raft.AppendEntriesResponse:
-		r.Term, r.LastLog = c.Uvarint(), c.Uvarint()
-		bits := c.U8()
-		if bits > replySuccess|replyNoBackoff {
+		readEntriesReply(c, r)
+	case *promised:
+		readEntriesReply(c, &r.AppendEntriesResponse)
+		span := c.Uvarint()
+		if span > uint64(maxPromise/time.Millisecond) {
 			c.Fail()
+			span = 0
 		}
-		r.Success, r.NoRetryBackoff = bits&replySuccess != 0 && !c.Bad, bits&replyNoBackoff != 0
+		r.span = time.Duration(span) * time.Millisecond
 	case *raft.RequestVoteResponse:
 		r.Term, r.Granted = c.Uvarint(), readFlag(c)
 	case *raft.RequestPreVoteResponse:

@@ -36,6 +36,8 @@ type peerTransport struct {
 	messenger Messenger
 	inbox     inbox
 	fetches   fetches
+	promise   promise
+	lease     lease
 	consumer  chan raft.RPC
 
 	closed    chan struct{}
@@ -49,6 +51,7 @@ func newPeerTransport(g *Group) transport {
 		consumer: make(chan raft.RPC), closed: make(chan struct{}),
 	}
 	t.inbox.transport, t.fetches.transport = t, t
+	t.promise.resume(g.openedIn, promiseSpan(g.host.cfg.HeartbeatTimeout))
 	return t
 }
 
@@ -176,11 +179,16 @@ func (t *peerTransport) noteAppend(id raft.ServerID, args *raft.AppendEntriesReq
 
 // AppendEntries implements raft.Transport.
 func (t *peerTransport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	*resp = raft.AppendEntriesResponse{}
+	if isHeartbeat(args) {
+		if asked, err := t.askPromise(id, args, resp); asked {
+			return err
+		}
+	}
 	l, err := t.appendLetter(id, args)
 	if err != nil {
 		return err
 	}
-	*resp = raft.AppendEntriesResponse{}
 	if err := t.call(id, l, resp); err != nil {
 		if l.lane == LaneData {
 			t.pause()
@@ -203,8 +211,18 @@ func (t *peerTransport) pause() {
 	}
 }
 
-// RequestVote implements raft.Transport.
+// RequestVote implements raft.Transport. A replica that has promised another
+// leader not to run does not, unless that leader's term has called for it; and
+// only then it tells the voters that it was called.
 func (t *peerTransport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if !args.LeadershipTransfer || !t.promise.isCalled(args.Term) {
+		if t.promise.forbids(t.group.local, time.Now()) {
+			return errPromised
+		}
+		uncalled := *args // it is shared with the requests to other members
+		uncalled.LeadershipTransfer = false
+		args = &uncalled
+	}
 	return t.call(id, t.control(t.to(id, askVote).voteRequest(args)), resp)
 }
 
@@ -215,18 +233,23 @@ var errNoPreVote = errors.New("the member did not answer the pre-vote")
 
 // RequestPreVote implements raft.WithPreVote.
 func (t *peerTransport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.promise.forbids(t.group.local, time.Now()) {
+		return errNoPreVote
+	}
 	if err := t.call(id, t.control(t.to(id, askPreVote).preVoteRequest(args)), resp); err != nil {
 		return errNoPreVote
 	}
 	return nil
 }
 
-// TimeoutNow implements raft.Transport.
+// TimeoutNow implements raft.Transport. The lease is given up before the call
+// leaves, since it frees voters of what they have promised, whenever it arrives.
 func (t *peerTransport) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, _ *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
 	term, leader := t.group.leadership()
 	if !leader {
 		return t.group.refusal()
 	}
+	t.lease.revoke(term)
 	return t.call(id, t.control(t.to(id, askElection).electionRequest(term)), resp)
 }
 
@@ -301,9 +324,14 @@ func (t *peerTransport) Close() error {
 
 // confirmQuorum implements transport. The voters are those of the latest
 // configuration, as for commitment; this replica counts as one of them if it
-// is one, since the caller looks at its leadership afterwards.
+// is one, since the caller looks at its leadership afterwards. While they have
+// promised enough there is nothing to ask.
 func (t *peerTransport) confirmQuorum(ctx context.Context, term uint64) error {
 	g := t.group
+	if t.hasLease(term) {
+		g.host.metrics.byLease.Inc()
+		return nil
+	}
 	servers := g.roster.latest().servers
 	all := voters(servers)
 	needed, asked := all/2+1, 0
@@ -340,5 +368,6 @@ func (t *peerTransport) confirmQuorum(ctx context.Context, term uint64) error {
 			return g.refusal()
 		}
 	}
+	g.host.metrics.byRound.Inc()
 	return nil
 }

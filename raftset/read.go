@@ -8,10 +8,10 @@ import "context"
 //
 // The steps must come in this order (PROTOCOL 24): an entry of this term has been
 // applied, which brings everything that earlier leaders acknowledged; a quorum
-// has answered what was sent after the call began; and only then is leadership
-// looked at, since a leader that stepped down may have voted for another since.
-// With one voter the quorum round is empty; with more it is the transport's, and
-// shared by all reads that wait.
+// has answered what was sent after the call began, or its promises last at a
+// moment after that; and only then is leadership looked at, since a leader that
+// stepped down may have voted for another since. With one voter the quorum round
+// is empty; with more it is the transport's, and shared by all reads that wait.
 func (g *Group) ConfirmRead(ctx context.Context) (uint64, error) {
 	term, leader := g.Leadership()
 	if !leader {

@@ -24,9 +24,9 @@ type transport interface {
 	// heartbeat leaves after it.
 	raft.WithClose
 	// confirmQuorum returns nil once a quorum of the voters has acknowledged,
-	// in term, a message that was sent after the call began (PROTOCOL 24). The
-	// library's VerifyLeader also counts older ones. Errors are of kind
-	// Unavailable.
+	// in term, a message that was sent after the call began, or at once while a
+	// quorum's promises to the leader of term last (PROTOCOL 24). The library's
+	// VerifyLeader also counts older ones. Errors are of kind Unavailable.
 	confirmQuorum(ctx context.Context, term uint64) error
 }
 
