@@ -71,7 +71,19 @@ func TestKillingAllNodesAtOnceLosesNothing(t *testing.T) {
 // A node is frozen for longer than elections take, and goes on: it must neither
 // acknowledge nor answer what is stale then.
 func TestAFrozenNodeIsNeverStale(t *testing.T) {
-	c := startCluster(t, 3, killSettings)
+	for name, settings := range readSettings(killSettings) {
+		t.Run(name, func(t *testing.T) { freezeEachNode(t, settings) })
+	}
+}
+
+// readSettings adds both ways in which reads are confirmed to settings.
+func readSettings(settings string) map[string]string {
+	return map[string]string{"by round": settings, "by lease": settings + "cluster: {read_lease: true}\n"}
+}
+
+func freezeEachNode(t *testing.T, settings string) {
+	t.Helper()
+	c := startCluster(t, 3, settings)
 	l := clusterLoad(c)
 	var gaps []time.Duration
 	for round := range rounds(t) {

@@ -50,8 +50,15 @@ func startClusterOn(t *testing.T, h *hosts, settings string) *cluster {
 // the others acknowledge nothing that is lost and answer nothing that is stale,
 // and after it has healed all is as it was.
 func TestPartitionsLoseNothingAndShowNothingStale(t *testing.T) {
+	for name, settings := range readSettings(partitionSettings) {
+		t.Run(name, func(t *testing.T) { partitionNodes(t, settings) })
+	}
+}
+
+func partitionNodes(t *testing.T, settings string) {
+	t.Helper()
 	h := newHosts(t, 3)
-	c := startClusterOn(t, h, partitionSettings)
+	c := startClusterOn(t, h, settings)
 	l := clusterLoad(c)
 	stale, refused, answered := 0, 0, 0
 	for name, cut := range map[string]func(){

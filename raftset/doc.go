@@ -33,7 +33,10 @@
 //     is told, and the process should end so that others can lead.
 //  8. A read confirmed by ConfirmRead sees every write acknowledged before it:
 //     a majority of the voters has said after the call began that the leader's
-//     term goes on. No clock takes part.
+//     term goes on. No clock takes part, unless HostConfig.ReadLease is set:
+//     then a majority may have promised before that it elects nobody else at
+//     that moment. A replica keeps what it has promised, also when it starts
+//     anew.
 //  9. Nothing of a replica is deleted here but the log up to a published
 //     manifest: Remove renames.
 //  10. A replica hears only messages that name it, from the node on which their

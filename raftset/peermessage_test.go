@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -30,7 +31,7 @@ func decodeAny(message []byte) (decoded, error) {
 	}
 	d := decoded{envelope: readEnvelope(kind, c)}
 	switch d.envelope.kind {
-	case askAppend:
+	case askAppend, askPromise:
 		d.body, err = readAppend(c)
 	case askVote:
 		d.body, err = readVote(c)
@@ -93,6 +94,10 @@ func exampleMessages(t testing.TB) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	promise, err := e(askPromise).appendRequest(&raft.AppendEntriesRequest{Term: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
 	install, err := e(askInstall).installRequest(&raft.InstallSnapshotRequest{
 		Term: 7, LastLogIndex: 1000, LastLogTerm: 5, ConfigurationIndex: 900, Configuration: configuration,
 	}, []byte("payload"))
@@ -102,6 +107,7 @@ func exampleMessages(t testing.TB) map[string][]byte {
 	return map[string][]byte{
 		"entries":   entries,
 		"heartbeat": heartbeat,
+		"promise":   promise,
 		"vote":      e(askVote).voteRequest(&raft.RequestVoteRequest{Term: 7, LastLogIndex: 1000, LastLogTerm: 6, LeadershipTransfer: true}),
 		"pre-vote":  e(askPreVote).preVoteRequest(&raft.RequestPreVoteRequest{Term: 7, LastLogIndex: 1000, LastLogTerm: 6}),
 		"election":  e(askElection).electionRequest(7),
@@ -152,6 +158,9 @@ func TestAnswersAreReadAsWritten(t *testing.T) {
 	for _, want := range []any{
 		&raft.AppendEntriesResponse{Term: 300, LastLog: 1000, Success: true},
 		&raft.AppendEntriesResponse{Term: 300, LastLog: 1000, NoRetryBackoff: true},
+		&promised{AppendEntriesResponse: raft.AppendEntriesResponse{Term: 300, Success: true}, span: 900 * time.Millisecond},
+		&promised{AppendEntriesResponse: raft.AppendEntriesResponse{Term: 300}},
+		&promised{span: maxPromise},
 		&raft.RequestVoteResponse{Term: 300, Granted: true},
 		&raft.RequestPreVoteResponse{Term: 300},
 		&raft.InstallSnapshotResponse{Term: 300, Success: true},
@@ -169,6 +178,17 @@ func TestAnswersAreReadAsWritten(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%T %+v is read as %+v, %v", want, want, got, err)
 		}
+	}
+	tooLong, err := reply(&promised{span: maxPromise + time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := openReply(tooLong)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := readReply(c, &promised{}); !errors.Is(err, errMalformed) {
+		t.Errorf("a promise for longer than anybody makes is read: %v", err)
 	}
 	for v := refusedMalformed; v <= refusedNoSpace; v++ {
 		_, err := openReply(refusal(&refusedError{verdict: v, reason: strings.Repeat("x", 2*maxReasonBytes)}))
@@ -227,7 +247,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		rest := c.B
 		for _, r := range []any{
-			&raft.AppendEntriesResponse{}, &raft.RequestVoteResponse{}, &raft.RequestPreVoteResponse{}, &raft.InstallSnapshotResponse{}, nil,
+			&raft.AppendEntriesResponse{}, &promised{}, &raft.RequestVoteResponse{}, &raft.RequestPreVoteResponse{}, &raft.InstallSnapshotResponse{}, nil,
 		} {
 			if err := readReply(&cursor.Cursor{B: rest}, r); err != nil && !errors.Is(err, errMalformed) {
 				t.Errorf("%v does not wrap errMalformed", err)

@@ -78,34 +78,43 @@ func benchmarkReplicate(b *testing.B, logs func() LogStoreFactory, callers, size
 // BenchmarkConfirmRead measures a confirmed read of a set of three voters, by
 // how many ask at once.
 func BenchmarkConfirmRead(b *testing.B) {
-	for _, readers := range []int{1, 64} {
-		b.Run(fmt.Sprintf("readers=%d", readers), func(b *testing.B) {
-			c := newCluster(b, func(_ *node, cfg *HostConfig) { cfg.LogStore = MemoryLogs() })
-			leader := c.leader(b)
-			ctx := context.WithoutCancel(b.Context())
-			rounds := c.network.count(askTerms)
-			b.ReportAllocs()
-			b.ResetTimer()
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			errs := make(chan error, readers)
-			for range readers {
-				go func() {
-					for left.Add(-1) >= 0 {
-						if _, err := leader.group.ConfirmRead(ctx); err != nil {
-							errs <- err
-							return
-						}
-					}
-					errs <- nil
-				}()
-			}
-			for range readers {
-				if err := <-errs; err != nil {
-					b.Fatal(err)
+	for _, by := range []string{"round", "lease"} {
+		for _, readers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("by=%s/readers=%d", by, readers), func(b *testing.B) {
+				benchmarkConfirmRead(b, by == "lease", readers)
+			})
+		}
+	}
+}
+
+func benchmarkConfirmRead(b *testing.B, lease bool, readers int) {
+	c := newCluster(b, func(_ *node, cfg *HostConfig) { cfg.LogStore, cfg.ReadLease = MemoryLogs(), lease })
+	leader := c.leader(b)
+	if lease {
+		awaitLease(b, leader)
+	}
+	ctx := context.WithoutCancel(b.Context())
+	rounds := c.network.count(askTerms)
+	b.ReportAllocs()
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	errs := make(chan error, readers)
+	for range readers {
+		go func() {
+			for left.Add(-1) >= 0 {
+				if _, err := leader.group.ConfirmRead(ctx); err != nil {
+					errs <- err
+					return
 				}
 			}
-			b.ReportMetric(float64(c.network.count(askTerms)-rounds)/float64(b.N), "messages/op")
-		})
+			errs <- nil
+		}()
 	}
+	for range readers {
+		if err := <-errs; err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(c.network.count(askTerms)-rounds)/float64(b.N), "messages/op")
 }

@@ -34,6 +34,8 @@ func clusterSettings(c *Config) []setting {
 			textValue{&m.Roles, "roles", "some of `meta`, `data`, `gateway`, separated by commas", checkRoles}},
 		{"cluster.replace_after", "How long a node must have been silent before its replicas are made anew on other nodes.",
 			durationValue{&m.ReplaceAfter, time.Second, 30 * day}},
+		{"cluster.read_lease", "Let the leaders of this node confirm reads without asking the other replicas, for as long as a majority has promised them to elect nobody else. It relies on monotonic clocks: leave it off where a machine may be suspended, or a virtual one paused, without its clock going on. Other nodes need not have it set; turn it off on all of them before one goes back to a version without it.",
+			boolValue{&m.ReadLease}},
 	}
 }
 

@@ -63,6 +63,8 @@ type Cluster struct {
 	// Roles are some of meta, data and gateway, separated by commas.
 	Roles        string
 	ReplaceAfter time.Duration
+	// ReadLease has leaders confirm reads by what voters have promised them.
+	ReadLease bool
 }
 
 // MultiTenancy says whether, and by which header, requests name their tenant.

@@ -170,6 +170,7 @@ func (n *Node) openHost() (err error) {
 		Logger:       n.logger,
 		Registerer:   n.options.Registry,
 		SegmentBytes: int(n.settings.Raft.SegmentBytes),
+		ReadLease:    n.settings.Cluster.ReadLease,
 		Fatal:        n.options.Fatal,
 		Exhausted: func() bool {
 			manager := n.managed.Load() // none yet while the metadata's replica opens

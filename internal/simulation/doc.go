@@ -17,7 +17,7 @@
 // alone, as a majority, all, briefly or for so long that the others have deleted
 // the log that they lack; restarts in order; disks that are slow, or hang until
 // the process ends; transfers of leadership; flushes; replaced members. Several
-// at once.
+// at once. In every other run leaders read by leases (raftset.HostConfig.ReadLease).
 //
 // # How a process is killed
 //

@@ -21,6 +21,7 @@ func TestMistakesAreFound(t *testing.T) {
 		kinds  []ViolationKind
 	}{
 		"reads without a quorum's word":    {readsUnconfirmed, []ViolationKind{WentBack, Lost, Vanished}},
+		"promises that are not kept":       {promisesTooMuch, []ViolationKind{WentBack, Lost, Vanished}},
 		"reads at followers":               {readsFollowers, []ViolationKind{WentBack, Lost, Vanished}},
 		"acknowledgments before commit":    {acknowledgesEarly, []ViolationKind{WentBack, Lost}},
 		"disks that lose what was fsynced": {forgets, []ViolationKind{WentBack, Lost, Vanished}},

@@ -43,6 +43,8 @@ type network struct {
 	// held has a channel for each node whose messages are held back, both ways;
 	// closing it lets them go on.
 	held map[quorate.NodeID]chan struct{}
+	// exaggerates is a mutant's.
+	exaggerates bool
 }
 
 // link is the way from one node to another.
@@ -286,6 +288,9 @@ func (n *network) answer(receiver *port, p *parcel, answer []byte) {
 	delete(receiver.unanswered, p)
 	if receiver.dead.Load() {
 		return
+	}
+	if n.exaggerates {
+		answer = exaggerate(p.message, answer)
 	}
 	if !n.passes(back) {
 		n.breaks(p, false)

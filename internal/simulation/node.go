@@ -120,7 +120,8 @@ func (n *node) boot() (*process, error) {
 	p.host, err = raftset.NewHost(raftset.HostConfig{
 		Dir: filepath.Join(n.dir, "raft"), Node: n.member.Node, Messenger: p.port, Fetch: p.fetch,
 		LogStore: n.disk.logs(), SegmentBytes: segmentBytes, TrailingBytes: n.sim.trailing,
-		Logger: n.sim.trace.logger(n.String()),
+		ReadLease: n.sim.readLease,
+		Logger:    n.sim.trace.logger(n.String()), Registerer: n.sim.registry(),
 		Fatal: func(reason error) {
 			n.sim.trace.add("%s: %v", n, reason)
 			select {

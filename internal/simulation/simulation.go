@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/raftset"
@@ -45,6 +47,8 @@ const (
 	// forgets has killed processes find their files as they were some time ago:
 	// a disk that says fsync is done when it is not.
 	forgets
+	// promisesTooMuch has members promise leaders more than they keep.
+	promisesTooMuch
 	// diverges has every other member apply what is in no log.
 	diverges
 )
@@ -81,6 +85,10 @@ type Report struct {
 	Virtual time.Duration
 	// Counts says how often what happened.
 	Counts map[string]int
+	// ReadLease tells whether leases were in use, ByLease how many reads were
+	// confirmed by one.
+	ReadLease bool
+	ByLease   int
 	// Term and Index are the set's at the end, Samples what each member holds.
 	Term, Index, Samples uint64
 	// Trace has the last events.
@@ -91,6 +99,9 @@ type Report struct {
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %v virtual, term %d, index %d, %d samples", r.Seed, r.Virtual.Round(time.Second), r.Term, r.Index, r.Samples)
+	if r.ReadLease {
+		fmt.Fprintf(&b, ", %d reads by lease", r.ByLease)
+	}
 	for _, what := range slices.Sorted(maps.Keys(r.Counts)) {
 		fmt.Fprintf(&b, ", %s %d", what, r.Counts[what])
 	}
@@ -105,7 +116,9 @@ type simulation struct {
 	history *History
 	// trailing is what flushes keep of the log.
 	trailing int
-	founders []raftset.Member
+	// readLease is the setting of all nodes.
+	readLease bool
+	founders  []raftset.Member
 	// quiet is held by whoever has everything settle.
 	quiet chan struct{}
 	// watchers are the goroutines of processes, the dead ones too.
@@ -114,9 +127,11 @@ type simulation struct {
 
 	mu sync.Mutex
 	// nodes are those that have, or get, a member of the set.
-	nodes  []*node
-	counts map[string]int
-	failed error
+	nodes []*node
+	// registries are those of all processes, the dead ones too.
+	registries []*prometheus.Registry
+	counts     map[string]int
+	failed     error
 }
 
 // Run is one run: it starts a set, lets clients write and read while faults come
@@ -127,9 +142,12 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		cfg: cfg, trace: newTrace(), history: NewHistory(), quiet: make(chan struct{}, 1),
 		network: newNetwork(newChance(cfg.Seed, streamNetwork)), counts: make(map[string]int),
 	}
+	s.network.exaggerates = cfg.mutant == promisesTooMuch
 	own := newChance(cfg.Seed, streamRun)
 	// Half of the runs send manifests to who lags a little, half sends entries.
 	s.trailing = []int{1, 256 << 10}[own.below(2)]
+	// Every other run reads by leases as long as there are any.
+	s.readLease = cfg.Seed%2 == 0 || cfg.mutant == promisesTooMuch
 	report := &Report{Seed: cfg.Seed}
 	began := time.Now()
 	err := s.run(ctx, report)
@@ -137,6 +155,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	report.Counts = maps.Clone(s.counts)
+	report.ReadLease, report.ByLease = s.readLease, s.byLease()
 	return report, err
 }
 
@@ -224,6 +243,33 @@ func (s *simulation) count(what string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts[what] += n
+}
+
+// byLease counts the reads that leases have confirmed. The lock is the caller's.
+func (s *simulation) byLease() (n int) {
+	for _, r := range s.registries {
+		families, err := r.Gather()
+		if err != nil {
+			continue // a registry whose host was not made
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == "quorate_raft_confirmed_reads_total" && m.GetLabel()[0].GetValue() == "lease" {
+					n += int(m.GetCounter().GetValue())
+				}
+			}
+		}
+	}
+	return n
+}
+
+// registry makes the registry of one process.
+func (s *simulation) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.registries = append(s.registries, r)
+	return r
 }
 
 // members returns the nodes that have, or get, a member of the set.
