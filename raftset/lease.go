@@ -112,35 +112,45 @@ func (l *lease) ignored(replica quorate.ReplicaID, now time.Time) {
 	l.deaf[replica] = now.Add(promiseRetry)
 }
 
-// askPromise sends a heartbeat that asks for a promise. It returns false, and
-// nothing else, if it is not to be asked of that member, or the member does not
-// know what that is; an ordinary heartbeat is then due.
-func (t *peerTransport) askPromise(id raft.ServerID, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (asked bool, err error) {
+// errNotAsked says that a member is to be sent an ordinary heartbeat.
+var errNotAsked = errors.New("the member was not asked for a promise")
+
+// askPromise sends a heartbeat that asks for a promise. It returns errNotAsked,
+// and nothing else, if it is not to be asked of that member, or the member does
+// not know what that is.
+func (t *peerTransport) askPromise(id raft.ServerID, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	to, err := ParseMember(string(id))
+	if err != nil {
+		return err
+	}
 	sent := time.Now()
-	if err != nil || !t.group.host.cfg.ReadLease || !t.lease.asks(to.Replica, sent) {
-		return false, nil
+	if !t.group.host.cfg.ReadLease || !t.lease.asks(to.Replica, sent) {
+		return errNotAsked
 	}
 	message, err := t.to(id, askPromise).appendRequest(args)
 	if err != nil {
-		return true, err
+		return err
 	}
 	var answer promised
-	err = t.call(id, t.control(message), &answer)
-	var refused *refusedError
-	if errors.As(err, &refused) && refused.verdict == refusedMalformed {
+	switch err := t.call(id, t.control(message), &answer); {
+	case isUnknown(err):
 		t.lease.ignored(to.Replica, sent)
-		return false, nil
-	}
-	if err != nil {
-		return true, err
+		return errNotAsked
+	case err != nil:
+		return err
 	}
 	*resp = answer.AppendEntriesResponse
 	if resp.Success && resp.Term == args.Term {
 		t.lease.promised(args.Term, to.Replica, sent, answer.span)
 	}
 	t.noteAppend(id, args, resp)
-	return true, nil
+	return nil
+}
+
+// isUnknown tells whether a member did not understand a message.
+func isUnknown(err error) bool {
+	var refused *refusedError
+	return errors.As(err, &refused) && refused.verdict == refusedMalformed
 }
 
 // hasLease tells whether nobody else can lead while this replica finds itself

@@ -181,7 +181,7 @@ func (t *peerTransport) noteAppend(id raft.ServerID, args *raft.AppendEntriesReq
 func (t *peerTransport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	*resp = raft.AppendEntriesResponse{}
 	if isHeartbeat(args) {
-		if asked, err := t.askPromise(id, args, resp); asked {
+		if err := t.askPromise(id, args, resp); !errors.Is(err, errNotAsked) {
 			return err
 		}
 	}

@@ -17,7 +17,9 @@
 // alone, as a majority, all, briefly or for so long that the others have deleted
 // the log that they lack; restarts in order; disks that are slow, or hang until
 // the process ends; transfers of leadership; flushes; replaced members. Several
-// at once. In every other run leaders read by leases (raftset.HostConfig.ReadLease).
+// at once. In every other run leaders read by leases (raftset.HostConfig.ReadLease),
+// and in every other one of these some nodes take four times as long as others to
+// find that they do not lead any more.
 //
 // # How a process is killed
 //

@@ -9,7 +9,7 @@ import (
 
 const (
 	// A mistake has to be found within so many runs of so long.
-	mutantSeeds  = 6
+	mutantSeeds  = 16
 	mutantLength = 10 * time.Minute
 )
 

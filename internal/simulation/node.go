@@ -82,6 +82,14 @@ func newNode(s *simulation, number int, formed bool) *node {
 	}
 }
 
+// patience is the node's heartbeat timeout, 0 for the usual one.
+func (n *node) patience() time.Duration {
+	if n.sim.patient && n.member.Replica%founders == 1 {
+		return 4 * time.Second
+	}
+	return 0
+}
+
 func (n *node) String() string { return n.member.Node.Name }
 
 // take waits for the right to start or end the node's process.
@@ -120,8 +128,8 @@ func (n *node) boot() (*process, error) {
 	p.host, err = raftset.NewHost(raftset.HostConfig{
 		Dir: filepath.Join(n.dir, "raft"), Node: n.member.Node, Messenger: p.port, Fetch: p.fetch,
 		LogStore: n.disk.logs(), SegmentBytes: segmentBytes, TrailingBytes: n.sim.trailing,
-		ReadLease: n.sim.readLease,
-		Logger:    n.sim.trace.logger(n.String()), Registerer: n.sim.registry(),
+		ReadLease: n.sim.readLease, HeartbeatTimeout: n.patience(),
+		Logger: n.sim.trace.logger(n.String()), Registerer: n.sim.registry(),
 		Fatal: func(reason error) {
 			n.sim.trace.add("%s: %v", n, reason)
 			select {

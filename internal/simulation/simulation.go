@@ -118,7 +118,10 @@ type simulation struct {
 	trailing int
 	// readLease is the setting of all nodes.
 	readLease bool
-	founders  []raftset.Member
+	// patient tells that some nodes believe in themselves for longer than others:
+	// what a leader's process does that was stopped for a while.
+	patient  bool
+	founders []raftset.Member
 	// quiet is held by whoever has everything settle.
 	quiet chan struct{}
 	// watchers are the goroutines of processes, the dead ones too.
@@ -148,6 +151,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	s.trailing = []int{1, 256 << 10}[own.below(2)]
 	// Every other run reads by leases as long as there are any.
 	s.readLease = cfg.Seed%2 == 0 || cfg.mutant == promisesTooMuch
+	s.patient = cfg.Seed%4 == 0 || cfg.mutant == promisesTooMuch
 	report := &Report{Seed: cfg.Seed}
 	began := time.Now()
 	err := s.run(ctx, report)
