@@ -219,6 +219,9 @@ func (b *inbox) handle(in inbound) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(r.Entries) > 0 {
+			return nil, fmt.Errorf("%w: a heartbeat has %d entries", errMalformed, len(r.Entries))
+		}
 		r.RPCHeader = header
 		return b.promise(in.sender, r)
 	case askVote:
