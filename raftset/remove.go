@@ -32,6 +32,26 @@ func (h *Host) Exists(set quorate.ReplicaSetID, replica quorate.ReplicaID) (bool
 	return false, nil
 }
 
+// Quarantine takes a replica that is not open out of service for ever, for damage
+// that was found elsewhere than in its log: it never votes again (PROTOCOL 2).
+// Nothing is deleted. It is idempotent.
+func (h *Host) Quarantine(set quorate.ReplicaSetID, replica quorate.ReplicaID, reason error) error {
+	if err := h.reserve(set); err != nil {
+		return fmt.Errorf("quarantine set %d, replica %d: %w", set, replica, err)
+	}
+	defer h.unreserve(set)
+	dir := replicaDir(h.cfg.Dir, set, replica)
+	if err := checkQuarantine(dir); errors.Is(err, ErrQuarantined) {
+		return nil
+	}
+	h.metrics.quarantined.Inc()
+	h.cfg.Logger.Error("replica is quarantined", "set", uint64(set), "replica", uint64(replica), "dir", dir+quarantineSuffix, "err", reason)
+	if err := quarantine(dir, reason); err != nil {
+		return fmt.Errorf("quarantine set %d, replica %d: %w", set, replica, err)
+	}
+	return nil
+}
+
 // Remove takes a replica's files out of the host for ever: its directory, and
 // one that was quarantined or half made, are renamed into the directory to, which the caller
 // has made durable on the same file system. Nothing is deleted; when Remove

@@ -48,7 +48,7 @@ func (s *Shard) openBlockFile(e *fileEntry, firstRef uint32) (_ *blockFile, err 
 	if err != nil {
 		return nil, err
 	}
-	delta, err := block.OpenDelta(f, block.DeltaHeader{Set: cfg.Set, Lo: e.lo, Hi: e.hi, FirstRef: firstRef}, block.WithCache(cfg.Cache))
+	delta, err := block.OpenDelta(f, block.DeltaHeader{Set: cfg.Set, Lo: e.lo, Hi: e.hi, FirstRef: firstRef}, block.WithCache(cfg.Cache), block.WithDamaged("", cfg.tellDamaged(path)))
 	if err != nil {
 		return nil, errors.Join(blockError(err), f.Close())
 	}
@@ -71,6 +71,14 @@ func (c *Config) open(path string) (durable.File, error) {
 		return received, nil
 	}
 	return nil, err
+}
+
+// tellDamaged makes what a block tells of damage name its file.
+func (c *Config) tellDamaged(path string) func(error) {
+	if c.Damaged == nil {
+		return nil
+	}
+	return func(err error) { c.Damaged(fmt.Errorf("block %s: %w", path, blockError(err))) }
 }
 
 // blockError makes the errors of package block those of this one.

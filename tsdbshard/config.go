@@ -23,6 +23,9 @@ type Config struct {
 	Set quorate.ReplicaSetID
 	// Logger gets what an operator should know. Nil discards it.
 	Logger *slog.Logger
+	// Damaged is told when a reader meets a page of a block that is damaged, each
+	// time, from any goroutine. It must not read the shard. Nil is for nobody.
+	Damaged func(error)
 	// Metrics are shared by the shards of a process. Nil counts for nobody.
 	Metrics *Metrics
 }

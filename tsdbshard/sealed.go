@@ -71,7 +71,12 @@ func (s *Sealed) open() (*block.Canonical, error) {
 	if cache == nil {
 		cache = block.NewCache(ownCacheBytes) // goes with the open block
 	}
-	c, err := block.OpenCanonical(f, s.header, block.WithCache(cache))
+	var damaged func(error)
+	if s.cfg.Damaged != nil {
+		damaged = func(err error) { s.cfg.Damaged(s.named(blockError(err))) }
+	}
+	path := filepath.Join(s.cfg.Dir, SealedFileName(s.file))
+	c, err := block.OpenCanonical(f, s.header, block.WithCache(cache), block.WithDamaged(path, damaged))
 	if err != nil {
 		return nil, s.named(errors.Join(blockError(err), f.Close()))
 	}

@@ -123,6 +123,9 @@ type Storage struct {
 	// The free space below which a node gets no replicas, takes no writes, and
 	// stores nothing.
 	LowSpaceBytes, FullSpaceBytes, ReserveSpaceBytes Bytes
+	// How fast and how often files of samples are read again for a check.
+	ScrubBytesPerSecond Bytes
+	ScrubEvery          time.Duration
 }
 
 // Raft shapes the log of a ReplicaSet.
@@ -177,7 +180,7 @@ func Default() Config {
 			MaxAge:                30 * time.Minute,
 			ShutdownTimeout:       10 * time.Second,
 		},
-		Storage: Storage{PageCacheBytes: 64 * MiB, TrashKeep: day, MinFreeBytes: 2 * GiB, LowSpaceBytes: GiB, FullSpaceBytes: 512 * MiB, ReserveSpaceBytes: 128 * MiB},
+		Storage: Storage{PageCacheBytes: 64 * MiB, TrashKeep: day, MinFreeBytes: 2 * GiB, LowSpaceBytes: GiB, FullSpaceBytes: 512 * MiB, ReserveSpaceBytes: 128 * MiB, ScrubBytesPerSecond: 4 * MiB, ScrubEvery: 7 * day},
 		Raft:    Raft{SegmentBytes: 8 * MiB},
 		Log:     Log{Level: "info", Format: "text"},
 	}

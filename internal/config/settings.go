@@ -149,6 +149,10 @@ func storageSettings(c *Config) []setting {
 			bytesValue{&c.Storage.FullSpaceBytes, 0, 1024 * GiB}},
 		{"storage.reserve_space_bytes", "While it has less left, the node stores nothing more, so that no log runs into a full disk. At most `storage.full_space_bytes`. 0 is never.",
 			bytesValue{&c.Storage.ReserveSpaceBytes, 0, 1024 * GiB}},
+		{"storage.scrub_bytes_per_second", "How fast files of samples are read again in the background and compared with their hashes, so that what has rotted is found while another replica has it still. 0 does not.",
+			bytesValue{&c.Storage.ScrubBytesPerSecond, 0, 16 * GiB}},
+		{"storage.scrub_every", "How long after the start of such a pass over all files the next one starts.",
+			durationValue{&c.Storage.ScrubEvery, time.Second, year}},
 		{"raft.segment_bytes", "The size of one segment file of a ReplicaSet's log. Each open set preallocates one.",
 			bytesValue{&c.Raft.SegmentBytes, 64 * KiB, 256 * MiB}},
 	}

@@ -46,6 +46,9 @@ type Config struct {
 	// Free returns how many bytes the file system of a directory has left for
 	// this process. Default: what the system says.
 	Free func(dir string) (int64, error)
+	// Scrub says how fast and how often files of samples are read again, to be
+	// compared with their hashes. Default: never.
+	Scrub ScrubLimits
 	// PageCacheBytes is the memory for pages of blocks that all replicas
 	// share. Default: 64 MiB.
 	PageCacheBytes int64
@@ -98,6 +101,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.Fetchers = defaultFetchers
 	}
 	c.Flush, c.Trash = c.Flush.withDefaults(), c.Trash.withDefaults()
+	if c.Scrub.Every <= 0 {
+		c.Scrub.Every = 7 * 24 * time.Hour
+	}
 	if c.Free == nil {
 		c.Free = freeBytes
 	}

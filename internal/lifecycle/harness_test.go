@@ -75,6 +75,7 @@ type rig struct {
 	// limits and free are the space's, free nil for the system's.
 	limits SpaceLimits
 	free   func(string) (int64, error)
+	scrub  ScrubLimits
 	live   func(*metasvc.ReplicaSet) []quorate.ReplicaID
 
 	// Of one life of the node.
@@ -186,7 +187,7 @@ func (r *rig) start(t *testing.T, at func(moment) error) {
 	}
 	r.manager, err = New(Config{
 		Peers: peers, DataDir: r.dir, Node: r.node, Host: r.host, Client: r.client, Replicas: r.open,
-		Trash: TrashLimits{Keep: time.Hour}, Space: r.limits, Free: r.free, Now: r.now.now, Logger: logger, Registerer: r.metrics, moment: at,
+		Trash: TrashLimits{Keep: time.Hour}, Space: r.limits, Free: r.free, Scrub: r.scrub, Now: r.now.now, Logger: logger, Registerer: r.metrics, moment: at,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -112,6 +112,7 @@ func (m *Manager) Run(ctx context.Context) {
 	parts.Go(func() { m.trash.run(ctx) })
 	parts.Go(func() { m.restNowAndThen(ctx) })
 	parts.Go(func() { m.watchSpace(ctx) })
+	parts.Go(func() { m.scrub(ctx) })
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -166,6 +167,7 @@ const (
 	workMembers    work = "change members"
 	workBounds     work = "change bounds"
 	workHandOver   work = "hand over"
+	workMend       work = "mend"
 )
 
 // task is one piece of work that is due for one replica.
@@ -258,7 +260,7 @@ func (t *task) harmless() bool {
 		return !t.set.MayForm(t.r.id)
 	case workOpenSealed:
 		return true
-	case workSeal, workSwap, workClear, workDrop, workJoin, workFetch, workJoined, workLeave, workMembers, workBounds, workHandOver:
+	case workSeal, workSwap, workClear, workDrop, workJoin, workFetch, workJoined, workLeave, workMembers, workBounds, workHandOver, workMend:
 	}
 	return false
 }
@@ -283,6 +285,8 @@ func (m *Manager) nextLocked(current *metasvc.Map, set *metasvc.ReplicaSet, r *r
 		sealed = true // until its overlay has a file of its own
 	}
 	switch {
+	case r.damageDueLocked() && (sealed && r.sealed != nil || set.State == metasvc.ReplicaSetOpen && r.group != nil && !hasFailed(r.group)):
+		t.what, t.run, t.lane = workMend, m.mend, m.workers
 	case sealed && r.sealed != nil && r.leftover:
 		t.what, t.run = workClear, m.clear
 	case sealed && r.sealed != nil:

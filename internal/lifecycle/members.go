@@ -131,6 +131,16 @@ func indexOf(members []raftset.Member, replica replicaID) int {
 	return slices.IndexFunc(members, func(m raftset.Member) bool { return m.Replica == replica })
 }
 
+// replicaOn returns the replica of the member on a node, 0 without one.
+func replicaOn(members []raftset.Member, node quorate.NodeID) replicaID {
+	for _, m := range members {
+		if m.Node == node {
+			return m.Replica
+		}
+	}
+	return 0
+}
+
 // removeStrangers removes the learners that a change which was given up has left
 // behind. They count for nothing and only take the log.
 func (m *Manager) removeStrangers(ctx context.Context, set *metasvc.ReplicaSet, r *replica, change metasvc.MemberChange) error {

@@ -13,7 +13,11 @@ type metrics struct {
 	sealSeconds        prometheus.Histogram
 	swapped, dropped   prometheus.Counter
 	differing, damaged prometheus.Counter
-	trashed            prometheus.Gauge
+	// scrubbed counts files read again and compared with their hashes, scrubDone is
+	// how much of a pass is done.
+	mended, scrubbed, scrubbedBytes, scrubPasses prometheus.Counter
+	scrubDone                                    prometheus.Gauge
+	trashed                                      prometheus.Gauge
 	// freeBytes and spaceLevel are of the file system, refused and reliefs what
 	// this node did about them.
 	freeBytes, spaceLevel prometheus.Gauge
@@ -52,7 +56,17 @@ func newMetrics() *metrics {
 		differing: counter("quorate_node_differing_replicas_total",
 			"Replicas whose own samples were not what their set was sealed as."),
 		damaged: counter("quorate_node_damaged_files_total",
-			"Canonical files that were found damaged."),
+			"Times that a file of samples was found damaged."),
+		mended: counter("quorate_node_mended_files_total",
+			"Canonical files that were found damaged and replaced by another node's."),
+		scrubbed: counter("quorate_node_scrubbed_files_total",
+			"Files of samples that were read whole and found to be what their hash says."),
+		scrubbedBytes: counter("quorate_node_scrubbed_bytes_total",
+			"Bytes of files of samples read in the background, to be compared with their hashes."),
+		scrubPasses: counter("quorate_node_scrub_passes_total",
+			"Times that all files of samples were read in the background."),
+		scrubDone: gauge("quorate_node_scrub_done_ratio",
+			"How much of the replicas the background check that is under way, or was last, has read."),
 		fetched: counter("quorate_node_fetched_files_total",
 			"Files of replicas that were fetched from other nodes, whole."),
 		fetchedBytes: counter("quorate_node_fetched_bytes_total",
@@ -91,6 +105,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 		m.opened, m.failures, m.broken, m.disputed, m.sealSeconds, m.swapped, m.dropped,
 		m.differing, m.damaged, m.trashed, m.removed,
 		m.fetched, m.fetchedBytes, m.sentBytes, m.fetchFailures, m.handovers,
+		m.mended, m.scrubbed, m.scrubbedBytes, m.scrubPasses, m.scrubDone,
 		m.freeBytes, m.spaceLevel, m.refused, m.reliefs,
 	} {
 		errs = append(errs, reg.Register(c))

@@ -48,7 +48,7 @@ func isPermanent(err error) bool {
 }
 
 func (m *Manager) shardConfig(r *replica) tsdbshard.Config {
-	return tsdbshard.Config{Dir: setDir(m.cfg.DataDir, r.set, r.id), Set: r.set, Logger: m.logger, Metrics: m.shards, Cache: m.pages}
+	return tsdbshard.Config{Dir: setDir(m.cfg.DataDir, r.set, r.id), Set: r.set, Logger: m.logger, Metrics: m.shards, Cache: m.pages, Damaged: func(err error) { m.noteDamage(r, err) }}
 }
 
 // openGroup forms the replica if its set is new, or has opened without it,

@@ -56,6 +56,10 @@ type replica struct {
 	// differs tells that the replica's own samples were found not to be those
 	// that its set was sealed as.
 	differs bool
+	// damage is what was found in a file of the replica and is not mended yet;
+	// onlyCopy that it cannot be, since there is no other replica.
+	damage   error
+	onlyCopy bool
 	// received is the hash of the canonical file that this process has fetched.
 	received [32]byte
 	// intent is the newest intent that was seen to be carried out (PROTOCOL 4).

@@ -29,6 +29,7 @@ func newThrottle(bytesPerSecond int64) *rate.Limiter {
 type present struct {
 	replica quorate.ReplicaID
 	group   *raftset.Group // nil unless the replica runs on its log
+	damaged bool
 }
 
 func (m *Manager) holds(set setID) (h present, ok bool) {
@@ -38,7 +39,7 @@ func (m *Manager) holds(set setID) (h present, ok bool) {
 	if r == nil {
 		return h, false
 	}
-	return present{replica: r.id, group: r.group}, true
+	return present{replica: r.id, group: r.group, damaged: r.damage != nil}, true
 }
 
 func errNotHere(set setID) error {
@@ -59,14 +60,21 @@ func (m *Manager) handleSeed(_ context.Context, _ quorate.NodeID, req []byte) ([
 }
 
 // handleReady answers whether a replica runs on its log here, so that its set's
-// leader may make it a member.
-func (m *Manager) handleReady(_ context.Context, _ quorate.NodeID, req []byte) ([]byte, error) {
+// leader may make it a member, or another one be quarantined. Of two replicas that
+// are damaged both must not take the other for one that stays: the one of the
+// smaller number goes first.
+func (m *Manager) handleReady(_ context.Context, from quorate.NodeID, req []byte) ([]byte, error) {
 	r, err := decodeReplicaRequest(req)
 	if err != nil {
 		return nil, err
 	}
 	h, ok := m.holds(r.Set)
-	return readyAnswer{Open: ok && h.replica == r.Replica && h.group != nil && !hasFailed(h.group)}.encode(), nil
+	open := ok && h.replica == r.Replica && h.group != nil && !hasFailed(h.group)
+	if open && h.damaged {
+		asks := replicaOn(h.group.Configuration().Voters, from)
+		open = asks != 0 && asks < h.replica
+	}
+	return readyAnswer{Open: open}.encode(), nil
 }
 
 // handleFile sends a file of a set. An open descriptor is all the reference that

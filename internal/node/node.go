@@ -216,6 +216,9 @@ func (n *Node) newLifecycle() (*lifecycle.Manager, error) {
 		Space: lifecycle.SpaceLimits{
 			Low: int64(s.Storage.LowSpaceBytes), Full: int64(s.Storage.FullSpaceBytes), Reserve: int64(s.Storage.ReserveSpaceBytes),
 		},
+		Scrub: lifecycle.ScrubLimits{
+			BytesPerSecond: int64(s.Storage.ScrubBytesPerSecond), Every: s.Storage.ScrubEvery,
+		},
 		Free:       n.options.Free,
 		Now:        n.options.Now,
 		Logger:     n.logger,

@@ -65,6 +65,13 @@ type Option func(*file)
 // is not sequential goes to the file.
 func WithCache(c *Cache) Option { return func(f *file) { f.cache = c } }
 
+// WithDamaged has the first reader of a damaged page, and every one after it,
+// tell fn, which may be called from any goroutine and must not read the block. Path
+// names the file in that error and in those of its readers; empty names none.
+func WithDamaged(path string, fn func(error)) Option {
+	return func(f *file) { f.path, f.damaged = path, fn }
+}
+
 func (c *Cache) newID() uint64 {
 	if c == nil {
 		return 0

@@ -21,6 +21,10 @@ type file struct {
 	// id tells the block from others in the cache.
 	id   uint64
 	refs atomic.Int64
+	// path names the file in errors, empty for no name; damaged is told of damage,
+	// nil for nobody.
+	path    string
+	damaged func(error)
 	// buffers are for pages whose bytes are copied out.
 	buffers sync.Pool // of *[]byte
 }
@@ -123,7 +127,14 @@ func (f *file) readInto(page []byte, kind pageKind, i int) ([]byte, error) {
 
 // at says in an error where in the file it was found.
 func (f *file) at(kind pageKind, i int, err error) error {
-	return fmt.Errorf("%v page %d at offset %d: %w", kind, i, f.dir.sections[kind].pages[i].offset, err)
+	err = fmt.Errorf("%v page %d at offset %d: %w", kind, i, f.dir.sections[kind].pages[i].offset, err)
+	if f.path != "" {
+		err = fmt.Errorf("block %s: %w", f.path, err)
+	}
+	if f.damaged != nil && errors.Is(err, ErrDamaged) {
+		f.damaged(err)
+	}
+	return err
 }
 
 // Retain keeps the file open for one more user, who calls Release when done.
