@@ -235,8 +235,8 @@ func (s *Shard) LastWriteIndex() uint64 {
 // no block yet, live and frozen.
 func (s *Shard) MemcacheBytes() int64 { return s.memcacheBytes.Load() }
 
-// Files returns how many blocks the set has here, and their size in bytes.
-func (s *Shard) Files() (count int, bytes int64) {
+// FileSize returns how many blocks the set has here, and their size in bytes.
+func (s *Shard) FileSize() (count int, bytes int64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.st == nil {

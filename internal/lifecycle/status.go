@@ -49,7 +49,7 @@ func (m *Manager) Sets() []SetStatus {
 			_, s.Leader = r.group.Leadership()
 			s.Learner = indexOf(r.group.Configuration().Learners, id) >= 0
 			s.Term, s.AppliedIndex, s.LastIndex, s.LogBytes = status.Term, status.AppliedIndex, max(status.LastIndex, status.ManifestIndex), status.LogBytes
-			s.Files, s.FileBytes = r.shard.Files()
+			s.Files, s.FileBytes = r.shard.FileSize()
 			s.MemcacheBytes = r.shard.MemcacheBytes()
 		default:
 			s.Broken = r.broken
