@@ -79,10 +79,15 @@ func (c CreatePolicy) apply(s *state, _ uint64) any {
 	return PolicyResult{Index: s.index, Policy: p.ID, Created: true}
 }
 
-func (c AlterPolicy) apply(s *state, _ uint64) any {
+func (c AlterPolicy) apply(s *state, term uint64) any {
 	p := s.policies[c.ID]
-	if p == nil {
+	switch {
+	case p == nil:
 		return refuse(ReasonNotFound, "policy %d does not exist", c.ID)
+	case c.Term != term:
+		return refuse(ReasonOutdated, "policy %q: its change was decided in term %d, this is term %d", p.Name, c.Term, term)
+	case c.Now < 0 || c.Now > maxClock:
+		return refuse(ReasonInvalid, "policy %q: a clock at %s cannot alter it", p.Name, quorate.FormatTime(c.Now))
 	}
 	if r := c.Policy.check(); r != nil {
 		return r
@@ -91,7 +96,12 @@ func (c AlterPolicy) apply(s *state, _ uint64) any {
 		return refuse(ReasonInvalid, "policy %q cannot be renamed to %q", p.Name, c.Policy.Name)
 	}
 	if !p.PolicySpec.equal(c.Policy) {
-		s.putPolicy(&Policy{PolicySpec: c.Policy, ID: p.ID, Horizon: p.Horizon})
+		changed := *p
+		changed.PolicySpec = c.Policy
+		if c.Policy.FutureBound < p.FutureBound {
+			changed.Reach = max(p.Reach, p.reach(c.Now))
+		}
+		s.putPolicy(&changed)
 	}
 	return PolicyResult{Index: s.index, Policy: p.ID}
 }

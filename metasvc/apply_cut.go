@@ -17,11 +17,14 @@ func (c CutBucket) apply(s *state, term uint64) any {
 	if policy == nil {
 		return refuse(ReasonNotFound, "policy %d does not exist", c.Policy)
 	}
-	if c.Now < 0 || c.Now > maxClock {
+	switch {
+	case c.Term != term:
+		return refuse(ReasonOutdated, "policy %q: its cut was decided in term %d, this is term %d", policy.Name, c.Term, term)
+	case c.Now < 0 || c.Now > maxClock:
 		return refuse(ReasonInvalid, "policy %q: a clock at %s cannot cut", policy.Name, quorate.FormatTime(c.Now))
 	}
 	const second = 1000
-	at := c.Now + (policy.FutureBound + MapLease).Milliseconds()
+	at := max(policy.reach(c.Now), policy.Reach)
 	at += (second - at%second) % second
 	if b := s.cutBefore(c.Policy, at); b != nil { // by this command, sent twice
 		return CutBucketResult{Index: s.index, Bucket: b.ID, At: at}
@@ -78,6 +81,13 @@ func (s *state) beginBounds(set *ReplicaSet, term uint64) IntentResult {
 	return s.begin(&begun, IntentBounds, term, appendBoundsPayload(nil, bounds))
 }
 
+// reach is the time (ms) that no sample of the policy can have reached at now, nor
+// can while a map lasts that is current now, on any node whose clock is as it is to
+// be.
+func (p *Policy) reach(now int64) int64 {
+	return now + (p.FutureBound + MapLease + clockTolerance).Milliseconds()
+}
+
 // outOfBounds tells whether a set is still to be told of its bucket's cut.
 func outOfBounds(set *ReplicaSet, bucket *BucketRecord) bool {
 	return set.State == ReplicaSetOpen && bucket.State == BucketOpen && set.Bounds.Range != bucket.Range
@@ -97,10 +107,15 @@ func (s *ReplicaSet) intendedBounds(bucket quorate.TimeRange) quorate.BoundsVers
 }
 
 // confirmBounds makes the bounds of the intent under way the set's.
-func (s *state) confirmBounds(set *ReplicaSet, logIndex uint64) {
+// A sample past them was taken before they were a fact; the set is read up to it
+// for ever.
+func (s *state) confirmBounds(set *ReplicaSet, logIndex uint64, newest int64) {
 	after := *set
 	after.Bounds, _ = set.Intent.Bounds()
 	after.Intent = nil
+	if newest >= after.Bounds.Range.End {
+		after.Reach = max(set.Reach, min(newest, set.ReadRange().End-1)+1)
+	}
 	after.Done = &Confirmation{ID: set.Intent.ID, Kind: IntentBounds, LogIndex: logIndex}
 	s.putSet(&after)
 }

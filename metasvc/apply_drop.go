@@ -29,7 +29,7 @@ func (c BeginDrop) apply(s *state, term uint64) any {
 		return DropResult{Index: s.index, Pending: bucket.Pending}
 	}
 	policy := s.policies[bucket.Policy]
-	if !policy.expired(bucket.Range.End, c.Now) {
+	if !policy.expired(s.readEnd(bucket), c.Now) {
 		// Retention may have grown since the leader looked.
 		return refuse(ReasonOutdated, "bucket %d %v is inside the retention of %v at %s", c.Bucket, bucket.Range, policy.Retention, quorate.FormatTime(c.Now))
 	}
@@ -79,6 +79,18 @@ func (s *state) checkClock(p *Policy, now int64) *Refusal {
 // expired tells whether a bucket that ends at end (ms) is past retention at
 // now (ms, not negative).
 func (p *Policy) expired(end, now int64) bool { return end <= now-p.Retention.Milliseconds() }
+
+// readEnd is the time (ms, exclusive) up to which a bucket may have samples: those
+// taken before it was cut may lie past its end.
+func (s *state) readEnd(b *BucketRecord) int64 {
+	end := b.Range.End
+	if b.Cut {
+		for _, id := range b.SetIDs { // an overlay reaches as far as its base
+			end = max(end, s.sets[id].ReadRange().End)
+		}
+	}
+	return end
+}
 
 // setsOf returns all sets of a bucket, replaced ones included, by ID.
 func (s *state) setsOf(bucket quorate.BucketID) (list []*ReplicaSet) {

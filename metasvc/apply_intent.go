@@ -79,7 +79,7 @@ func (c ConfirmIntent) apply(s *state, _ uint64) any {
 	case set.State == ReplicaSetSealed:
 		return refuse(ReasonInvalid, "set %d is sealed: the replica that joins it reports that it has the file", c.Set)
 	case set.Intent.Kind == IntentBounds:
-		s.confirmBounds(set, c.LogIndex)
+		s.confirmBounds(set, c.LogIndex, c.Newest)
 	default:
 		s.confirmMembers(set, c.LogIndex)
 	}

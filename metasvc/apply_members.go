@@ -23,10 +23,13 @@ func (c BeginMembers) apply(s *state, term uint64) any {
 	switch {
 	case set == nil:
 		return refuse(ReasonNotFound, "set %d does not exist", c.Set)
-	case c.Term != 0 && c.Term != term:
+	case c.Term != term:
 		return refuse(ReasonOutdated, "set %d: a change of its members was decided in term %d, this is term %d", c.Set, c.Term, term)
 	case c.Add == none && c.Remove == 0:
 		return refuse(ReasonInvalid, "set %d: the change of members adds and removes nothing", c.Set)
+	}
+	if r := checkRising("replica", c.Well); r != nil {
+		return r
 	}
 	if add, remove, underWay := set.memberChange(); underWay && add.Node == c.Add && remove.Replica == c.Remove {
 		return IntentResult{Index: s.index, Intent: set.Intent.ID}
@@ -46,7 +49,7 @@ func (c BeginMembers) apply(s *state, term uint64) any {
 			return refuse(ReasonNotFound, "replica %d is not a member of set %d", c.Remove, c.Set)
 		}
 		remove = set.Members[at]
-		if r := set.checkLeaves(remove, c.Add != none); r != nil {
+		if r := set.checkLeaves(remove, c.Add != none, c.Well); r != nil {
 			return r
 		}
 	}
@@ -121,23 +124,39 @@ func (s *state) checkHolder(id quorate.NodeID) *Refusal {
 	return nil
 }
 
-// checkLeaves tells whether the set can do without a member (PROTOCOL 16).
-func (s *ReplicaSet) checkLeaves(leaves Member, replaced bool) *Refusal {
+// checkLeaves tells whether the set can do without a member (PROTOCOL 16), of whose
+// others those are well.
+func (s *ReplicaSet) checkLeaves(leaves Member, replaced bool, well []quorate.ReplicaID) *Refusal {
 	if replaced {
 		return nil // it goes only when the other is there
 	}
 	if len(s.Members) == 1 {
 		return refuse(ReasonInvalid, "replica %d is the last member of set %d", leaves.Replica, s.ID)
 	}
-	if s.State == ReplicaSetSealed {
-		if !slices.ContainsFunc(s.Members, func(m Member) bool { return m.Replica != leaves.Replica && s.verified(m.Replica) }) {
-			return refuse(ReasonBusy, "replica %d is the last of set %d that is known to have what the set was sealed as", leaves.Replica, s.ID)
+	formed, standing := 0, 0
+	verified := false
+	for _, m := range s.Members {
+		if m.Replica == leaves.Replica {
+			continue
 		}
-		return nil
+		_, isWell := slices.BinarySearch(well, m.Replica)
+		verified = verified || isWell && s.verified(m.Replica)
+		if s.hasFormed(m.Replica) {
+			formed++
+			if isWell {
+				standing++
+			}
+		}
 	}
-	formed := len(without(s.Formed, leaves.Replica))
-	if formed <= (len(s.Members)-1)/2 {
-		return refuse(ReasonBusy, "set %d: without replica %d only %d of its %d members have formed", s.ID, leaves.Replica, formed, len(s.Members)-1)
+	rest := len(s.Members) - 1
+	switch {
+	case s.State == ReplicaSetSealed && !verified:
+		return refuse(ReasonBusy, "replica %d is the last of set %d that is known to have what the set was sealed as, and whose node is well", leaves.Replica, s.ID)
+	case s.State == ReplicaSetSealed:
+	case formed <= rest/2:
+		return refuse(ReasonBusy, "set %d: without replica %d only %d of its %d members have formed", s.ID, leaves.Replica, formed, rest)
+	case standing <= rest/2:
+		return refuse(ReasonBusy, "set %d: without replica %d only %d of its %d members are well", s.ID, leaves.Replica, standing, rest)
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ func (c PlanOverlay) apply(s *state, _ uint64) any {
 		nodes[i] = m.Node
 	}
 	overlay := s.mintSet(bucket.ID, base.Shard, base.Bounds.Range, nodes)
+	overlay.Reach = base.Reach
 	overlay.Base = base.ID
 	overlay.Generation = base.Generation + 1
 	overlay.Pending = true

@@ -48,6 +48,7 @@ func startPaperCluster(t *testing.T, change func(*ControllerConfig)) *paperClust
 			return nil
 		},
 	}
+	cfg.MapVersion = func() uint64 { return p.client.Map().Version }
 	if change != nil {
 		change(&cfg)
 	}

@@ -129,13 +129,13 @@ func (c *Client) ConfirmBounds(ctx context.Context, set quorate.ReplicaSetID) (q
 }
 
 // CutBucket ends a policy's current bucket early and returns the time (ms) at
-// which it does, the future bound and a map lease from now: what comes after is
+// which it does, the future bound, a map lease and a minute for clocks from now, by
+// the metadata leader's clock: what comes after is
 // placed anew, by the policy and the nodes as they are (PROTOCOL 13). It returns
-// when the cut is recorded; the bucket after it follows within seconds. Time by
-// this node's clock. The error is of kind NotFound for a policy that does not
+// when the cut is recorded; the bucket after it follows within seconds. The error is of kind NotFound for a policy that does not
 // exist, else Unavailable.
 func (c *Client) CutBucket(ctx context.Context, policy quorate.PolicyID) (at int64, err error) {
-	cut, err := propose[CutBucketResult](ctx, c.cfg.Leader, CutBucket{Policy: policy, Now: c.cfg.Now().UnixMilli()})
+	cut, err := propose[CutBucketResult](ctx, c.cfg.Leader, CutBucket{Policy: policy})
 	if err != nil {
 		return 0, err
 	}

@@ -12,7 +12,8 @@ import (
 // with it; the set's leader carries it out, or of a sealed set the replica that
 // joins, and the map shows it. The same change may be asked for again. The error
 // is of kind Invalid or NotFound for a change that cannot be, Unavailable for one
-// that something under way keeps from being begun.
+// that something under way keeps from being begun, or that would leave too few
+// replicas that are well.
 func (c *Client) BeginMembers(ctx context.Context, set quorate.ReplicaSetID, add quorate.NodeID, remove quorate.ReplicaID) (IntentID, error) {
 	begun, err := propose[IntentResult](ctx, c.cfg.Leader, BeginMembers{Set: set, Add: add, Remove: remove})
 	if err != nil {
@@ -22,12 +23,22 @@ func (c *Client) BeginMembers(ctx context.Context, set quorate.ReplicaSetID, add
 	return begun.Intent, err
 }
 
-// ConfirmIntent tells metasvc that a set's own log made an intent a fact, at an
-// index of that log (PROTOCOL 4): a change of members or of bounds. When it
-// returns nil the map has the change. It may be called again. The error is of kind
+// ConfirmIntent tells metasvc that a set's own log made a change of members a fact,
+// at an index of that log (PROTOCOL 4). When it returns nil the map has the change. It may be called again. The error is of kind
 // Unavailable also for an intent that is not under way any more.
 func (c *Client) ConfirmIntent(ctx context.Context, set quorate.ReplicaSetID, intent IntentID, logIndex uint64) error {
-	confirmed, err := propose[IntentResult](ctx, c.cfg.Leader, ConfirmIntent{Set: set, Intent: intent, LogIndex: logIndex})
+	return c.confirm(ctx, ConfirmIntent{Set: set, Intent: intent, LogIndex: logIndex})
+}
+
+// ConfirmBoundsIntent is ConfirmIntent of a change of bounds, with the time (ms) of
+// the newest sample that the set had as its log made them a fact: one at or past
+// their end is read from the set for ever (PROTOCOL 13).
+func (c *Client) ConfirmBoundsIntent(ctx context.Context, set quorate.ReplicaSetID, intent IntentID, logIndex uint64, newest int64) error {
+	return c.confirm(ctx, ConfirmIntent{Set: set, Intent: intent, LogIndex: logIndex, Newest: newest})
+}
+
+func (c *Client) confirm(ctx context.Context, command ConfirmIntent) error {
+	confirmed, err := propose[IntentResult](ctx, c.cfg.Leader, command)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 // CommandType numbers the commands in their encoding. Numbers are never reused.
 type CommandType uint8
 
-// The commands of format version 3.
+// The commands of format version 4.
 const (
 	TypeBootstrap          CommandType = 1
 	TypeAdmitNode          CommandType = 2
@@ -52,10 +52,10 @@ const (
 )
 
 // commandVersion is the version of all commands' bodies and of what Apply
-// makes of them. Version 1 knew nothing of sealing, version 2 of member changes;
-// no release wrote them. A new version of either is proposed only after every
+// makes of them. Version 1 knew nothing of sealing, version 2 of member changes,
+// version 3 took operators' clocks for cuts; no release wrote them. A new version of either is proposed only after every
 // member is known to support it (PROTOCOL 22).
-const commandVersion = 3
+const commandVersion = 4
 
 // Command is one change of the metadata, as a proposer puts it into the log.
 // Whatever Apply must not find out by itself (the time, the placement) is
@@ -92,6 +92,12 @@ type CreatePolicy struct{ Policy PolicySpec }
 type AlterPolicy struct {
 	ID     quorate.PolicyID
 	Policy PolicySpec
+	// Term is the metadata group's term in which Now was read; 0 has it filled in
+	// by the leader (Controller.Decide). Applied under another the command is
+	// refused.
+	Term uint64
+	// Now is the leader's clock, in ms since the epoch; see Policy.Reach.
+	Now int64
 }
 
 // CreateTenant records a tenant under a policy. A tenant that exists is
@@ -161,6 +167,10 @@ type ConfirmIntent struct {
 	Intent IntentID
 	// LogIndex is where in the set's own log the fact stands, from 1.
 	LogIndex uint64
+	// Newest is, of a change of bounds, the time (ms) of the newest sample that
+	// the set had then, 0 for none or for a change of another kind: it may lie at
+	// or past the new end (PROTOCOL 13).
+	Newest int64
 }
 
 // CancelIntent gives up a change of members that adds a replica. The set's leader
@@ -252,7 +262,7 @@ func readCommand(t CommandType, r *reader) Command {
 	case TypeCreatePolicy:
 		return CreatePolicy{Policy: readPolicySpec(r)}
 	case TypeAlterPolicy:
-		return AlterPolicy{ID: quorate.PolicyID(r.Uvarint()), Policy: readPolicySpec(r)}
+		return AlterPolicy{ID: quorate.PolicyID(r.Uvarint()), Policy: readPolicySpec(r), Term: r.Uvarint(), Now: r.Varint()}
 	case TypeCreateTenant:
 		return CreateTenant{Name: r.String(), Policy: quorate.PolicyID(r.Uvarint()), Created: r.Varint()}
 	case TypeMoveTenant:
@@ -280,7 +290,7 @@ func readCommand(t CommandType, r *reader) Command {
 		c.Payload = append(c.Payload, r.Bytes()...) // the log entry's bytes are not ours to keep
 		return c
 	case TypeConfirmIntent:
-		return ConfirmIntent{Set: quorate.ReplicaSetID(r.Uvarint()), Intent: IntentID(r.Uvarint()), LogIndex: r.Uvarint()}
+		return ConfirmIntent{Set: quorate.ReplicaSetID(r.Uvarint()), Intent: IntentID(r.Uvarint()), LogIndex: r.Uvarint(), Newest: r.Varint()}
 	case TypeCancelIntent:
 		return CancelIntent{Set: quorate.ReplicaSetID(r.Uvarint()), Intent: IntentID(r.Uvarint())}
 	default:
@@ -300,7 +310,8 @@ func (c AdmitNode) appendBody(dst []byte) []byte { return appendNodeSpec(dst, c.
 func (c CreatePolicy) appendBody(dst []byte) []byte { return appendPolicySpec(dst, c.Policy) }
 
 func (c AlterPolicy) appendBody(dst []byte) []byte {
-	return appendPolicySpec(binary.AppendUvarint(dst, uint64(c.ID)), c.Policy)
+	dst = appendPolicySpec(binary.AppendUvarint(dst, uint64(c.ID)), c.Policy)
+	return binary.AppendVarint(binary.AppendUvarint(dst, c.Term), c.Now)
 }
 
 func (c CreateTenant) appendBody(dst []byte) []byte {
@@ -350,7 +361,8 @@ func (c BeginIntent) appendBody(dst []byte) []byte {
 func (c ConfirmIntent) appendBody(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(c.Set))
 	dst = binary.AppendUvarint(dst, uint64(c.Intent))
-	return binary.AppendUvarint(dst, c.LogIndex)
+	dst = binary.AppendUvarint(dst, c.LogIndex)
+	return binary.AppendVarint(dst, c.Newest)
 }
 
 func (c CancelIntent) appendBody(dst []byte) []byte {

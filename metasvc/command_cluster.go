@@ -16,13 +16,18 @@ import (
 // 0 when nothing is left to do.
 type BeginMembers struct {
 	Set quorate.ReplicaSetID
-	// Term is the metadata group's term in which the change was decided; applied
-	// under a later one the command is refused. 0 is an operator's, of any term.
+	// Term is the metadata group's term in which the change was decided; 0 has it
+	// filled in by the leader (Controller.Decide), with Well. Applied under another
+	// the command is refused.
 	Term uint64
 	// Add is the node on which a replica joins; zero is none.
 	Add quorate.NodeID
 	// Remove is the replica that leaves; 0 is none.
 	Remove quorate.ReplicaID
+	// Well are the members that the leader holds for well, rising: their nodes are
+	// heard of and do not say that they are broken. A replica leaves with none in
+	// its place only if those of the others that are well are enough (PROTOCOL 16).
+	Well []quorate.ReplicaID
 }
 
 // ReportJoined says that a replica that joins a sealed set has the set's file,
@@ -40,13 +45,17 @@ type ReportLeft struct {
 }
 
 // CutBucket ends a bucket of a policy early (PROTOCOL 13): at the first full
-// second that no sample can have reached and no map without the cut can be
-// current at. Its sets are told by intents; what follows is planned as a new
+// second that no sample can have reached, by clocks as they are to be, and no map
+// without the cut can be current at. Its sets are told by intents; what follows is planned as a new
 // bucket. Its result is CutBucketResult.
 type CutBucket struct {
 	Policy quorate.PolicyID
-	// Now is the proposer's clock, in ms since the epoch.
+	// Now is the leader's clock, in ms since the epoch.
 	Now int64
+	// Term is the metadata group's term in which Now was read; 0 has both filled in
+	// by the leader (Controller.Decide). Applied under another the command is
+	// refused.
+	Term uint64
 }
 
 // BeginBounds begins to tell a set of its bucket's cut, which another change of
@@ -155,13 +164,14 @@ func readClusterCommand(t CommandType, r *reader) Command {
 			}
 		}
 		c.Remove = readReplicaID(r)
+		c.Well = readList(r, readReplicaID)
 		return c
 	case TypeReportJoined:
 		return ReportJoined{Set: readSetID(r), Replica: readReplicaID(r)}
 	case TypeReportLeft:
 		return ReportLeft{Set: readSetID(r), Replica: readReplicaID(r)}
 	case TypeCutBucket:
-		return CutBucket{Policy: quorate.PolicyID(r.Uvarint()), Now: r.Varint()}
+		return CutBucket{Policy: quorate.PolicyID(r.Uvarint()), Now: r.Varint(), Term: r.Uvarint()}
 	case TypeBeginBounds:
 		return BeginBounds{Set: readSetID(r), Term: r.Uvarint()}
 	case TypeDrainNode:
@@ -194,7 +204,7 @@ func (c BeginMembers) appendBody(dst []byte) []byte {
 	if c.Add != (quorate.NodeID{}) {
 		dst = appendNodeID(dst, c.Add)
 	}
-	return appendReplicaID(dst, c.Remove)
+	return appendList(appendReplicaID(dst, c.Remove), c.Well, appendReplicaID)
 }
 
 func (c ReportJoined) appendBody(dst []byte) []byte {
@@ -206,7 +216,8 @@ func (c ReportLeft) appendBody(dst []byte) []byte {
 }
 
 func (c CutBucket) appendBody(dst []byte) []byte {
-	return binary.AppendVarint(binary.AppendUvarint(dst, uint64(c.Policy)), c.Now)
+	dst = binary.AppendVarint(binary.AppendUvarint(dst, uint64(c.Policy)), c.Now)
+	return binary.AppendUvarint(dst, c.Term)
 }
 
 func (c BeginBounds) appendBody(dst []byte) []byte {

@@ -106,12 +106,17 @@ type ControllerConfig struct {
 	Node NodeSpec
 	// MetaReplica is the first node's replica of the metadata group. 0 means 1.
 	MetaReplica quorate.ReplicaID
-	// DefaultPolicy is what the default policy is to say: it is created so and
-	// kept so. Its zero value means DefaultPolicy().
+	// DefaultPolicy is what the default policy is to say. It is created so, and
+	// kept so while the cluster has one node; in a cluster of several, whose nodes
+	// may be configured differently, AlterPolicy changes it. Its zero value means
+	// DefaultPolicy().
 	DefaultPolicy PolicySpec
 	// Heartbeats returns the last heartbeat of each node, as this node received
 	// them; its own says what its replicas are like. Nil means that there are none.
 	Heartbeats func() []Heartbeat
+	// MapVersion returns the version of this node's map, by which it serves requests
+	// and which follows the state machine. Nil leaves it to the node's heartbeat.
+	MapVersion func() uint64
 	// Progress returns, of each set that somebody leads, the index in its log
 	// of the last entry that stored a sample. Old buckets and overlays are
 	// sealed when theirs has stood still; of a set that is missing it is not

@@ -76,17 +76,20 @@ type Controller struct {
 	quiet   quietSets
 
 	// These belong to Run.
-	leadingTerm  uint64
-	leadingSince time.Time
-	seen         map[quorate.NodeID]time.Time
 	// soon tells that the next pass has something to go on with.
-	soon  bool
-	clock steadyClock
+	soon bool
+	// mapLags tells that something waits for every node to know of it, and this
+	// node's own map does not have it yet.
+	mapLags bool
+	// differing are the settings that were last warned of.
+	differing []string
 	// undecided are the sets that were last found to have no verdict.
 	undecided []quorate.ReplicaSetID
 
-	mu     sync.Mutex // guards status
+	mu     sync.Mutex // guards what follows
 	status []LoopStatus
+	// held is changed by Run alone.
+	held tenure
 }
 
 // NewController returns a controller that waits for Run.
@@ -131,7 +134,10 @@ func (c *Controller) Run(ctx context.Context) error {
 			seen = c.cfg.StateMachine.lastChange()
 		default:
 			pause = retryFirst
-			if c.soon {
+			switch {
+			case c.mapLags:
+				wait = leadershipPoll
+			case c.soon:
 				wait = soonAgain
 			}
 		}
@@ -146,20 +152,15 @@ func (c *Controller) pass(ctx context.Context) error {
 	now := c.cfg.Now()
 	term, leading := c.cfg.Leadership()
 	if !leading {
-		c.leadingTerm = 0
+		c.mu.Lock()
+		c.held = tenure{}
+		c.mu.Unlock()
 		c.quiet.forget()
 		c.noteUndecided(nil)
 		c.metrics.leading.Set(0)
 		return errNotLeading
 	}
-	if term != c.leadingTerm {
-		// Absence timers start anew with each leader (PROTOCOL 17).
-		c.leadingTerm, c.leadingSince, c.clock = term, now, steadyClock{}
-		c.seen = make(map[quorate.NodeID]time.Time)
-		c.cfg.Logger.Info("metadata controller leads", "term", term)
-	}
-	c.observe(now)
-	c.clock.observe(now)
+	c.observe(term, now)
 	c.quiet.observe(term, now, c.cfg.Progress())
 	c.metrics.leading.Set(1)
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
@@ -184,25 +185,42 @@ func (c *Controller) pass(ctx context.Context) error {
 		failed = errors.Join(failed, err)
 	}
 	var undecided []quorate.ReplicaSetID
+	var settings []string
 	c.cfg.StateMachine.read(func(s *state) {
-		undecided = c.view(s, now).undecided()
-		c.soon = c.soon || s.hasPending()
+		undecided = c.view(s, now, c.tenureNow()).undecided()
+		settings = differing(c.cfg.DefaultPolicy, s)
+		pending := s.hasPending()
+		c.soon = c.soon || pending
+		c.mapLags = pending && c.cfg.MapVersion != nil && c.cfg.MapVersion() < s.index
 	})
 	c.noteUndecided(undecided)
+	c.noteDiffering(settings)
 	return failed
 }
 
-// observe notes when nodes were first seen, and whether the metadata group is in
-// the middle of a change, which its log does not tell of.
-func (c *Controller) observe(now time.Time) {
+// observe notes what is new since the last pass, and whether the metadata group is
+// in the middle of a change, which its log does not tell of.
+func (c *Controller) observe(term uint64, now time.Time) {
+	held := c.tenureNow()
+	if term != held.term {
+		held = tenure{term: term, since: now, seen: make(map[quorate.NodeID]time.Time)}
+		c.cfg.Logger.Info("metadata controller leads", "term", term)
+	}
 	c.cfg.StateMachine.read(func(s *state) {
 		c.soon = c.cfg.MetaGroup != nil && s.cluster != nil && s.cluster.MetaJoining != nil
-		for id := range s.nodes {
-			if _, seen := c.seen[id]; !seen {
-				c.seen[id] = now
-			}
-		}
+		held.observe(s, now)
 	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = held
+}
+
+// tenureNow is what this node remembers of the term it leads in; its term is 0 when
+// it leads in none.
+func (c *Controller) tenureNow() tenure {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.held.copied()
 }
 
 // noteUndecided raises the alarm over sets that cannot be sealed, once each.
@@ -233,12 +251,12 @@ func (c *Controller) mayAct() error {
 	return nil
 }
 
-// view is what the loops of this pass decide on.
-func (c *Controller) view(s *state, now time.Time) view {
+// view is what a leader of that tenure decides on.
+func (c *Controller) view(s *state, now time.Time, held tenure) view {
 	return view{
 		state: s, now: now, self: c.cfg.Node.ID, beats: c.cfg.Heartbeats(),
-		term: c.leadingTerm, leadingSince: c.leadingSince, seen: c.seen, quiet: c.quiet.since(),
-		steady: c.clock.runs(now, c.cfg.DropAfterLeading),
+		term: held.term, leadingSince: held.since, seen: held.seen, begun: held.begun, quiet: c.quiet.since(),
+		steady: held.clock.runs(now, c.cfg.DropAfterLeading), mapVersion: c.cfg.MapVersion,
 	}.index()
 }
 
@@ -248,7 +266,7 @@ func (c *Controller) run(ctx context.Context, l loop, now time.Time) (committed 
 	for range maxRounds {
 		var actions []Action
 		c.cfg.StateMachine.read(func(s *state) {
-			actions, err = l.plan(c.view(s, now))
+			actions, err = l.plan(c.view(s, now, c.tenureNow()))
 		})
 		if err != nil || len(actions) == 0 {
 			return committed, err
@@ -325,34 +343,47 @@ func (c *Controller) finish(ctx context.Context, i int, now time.Time, committed
 	}
 }
 
-// DryRun returns what the loops would commit now if this node led, paused
-// ones included, and why those that could not plan failed. It commits nothing:
-// the actions are played on a copy of the state.
+// DryRun returns what the loops would commit now, paused ones included, and why
+// those that could not plan, or were refused, failed. It commits nothing: the
+// actions are played on a copy of the state. Of a node that leads it is what the next
+// pass does, if no heartbeat changes it; of another, what the node would do as a
+// leader that has just begun: it has heard of nobody, and no lease has run out.
 func (c *Controller) DryRun() ([]Action, error) {
 	s := c.cfg.StateMachine.snapshot()
 	now := c.cfg.Now()
+	held := c.tenureNow()
+	if held.term == 0 {
+		held = tenure{since: now}
+	} else if err := c.mayAct(); err != nil {
+		return nil, err
+	}
 	var all []Action
 	var failed error
 	for _, l := range c.loops {
 		for range maxRounds {
-			// Without a term of its own to lead in, no lease has run out.
-			actions, err := l.plan(view{
-				state: s, now: now, self: c.cfg.Node.ID, beats: c.cfg.Heartbeats(),
-				leadingSince: now, quiet: c.quiet.since(), steady: true,
-			}.index())
-			failed = errors.Join(failed, err)
-			if err != nil || len(actions) == 0 {
+			v := c.view(s, now, held)
+			v.mapVersion = func() uint64 { return s.index } // this node's map follows at once
+			actions, err := l.plan(v)
+			if err != nil {
+				failed = errors.Join(failed, err)
 				break
 			}
-			all = append(all, actions...)
-			if slices.ContainsFunc(actions, func(a Action) bool { return a.Command == nil }) {
-				break // what comes of it cannot be played
-			}
+			done := 0
 			for _, a := range actions {
-				s.index++
-				if refused, ok := a.Command.apply(s, 0).(*Refusal); ok {
-					return all, fmt.Errorf("%s: %w", a.Why, refused)
+				if a.Command == nil {
+					all = append(all, a)
+					continue // what comes of it cannot be played
 				}
+				s.index++
+				if refused, ok := a.Command.apply(s, held.term).(*Refusal); ok {
+					failed = errors.Join(failed, fmt.Errorf("%s: %w", a.Why, refused))
+					continue
+				}
+				all = append(all, a)
+				done++
+			}
+			if done == 0 {
+				break
 			}
 		}
 	}

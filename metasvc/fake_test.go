@@ -52,6 +52,9 @@ func (l *fakeLeader) Propose(ctx context.Context, command []byte) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a proposal that would stop every replica: %w", err)
 	}
+	if completed := l.completed(decoded); completed != nil {
+		decoded, command = completed, EncodeCommand(completed)
+	}
 	l.proposed = append(l.proposed, decoded)
 	results, err := l.applyLocked(command)
 	if err != nil {
@@ -62,6 +65,40 @@ func (l *fakeLeader) Propose(ctx context.Context, command []byte) (any, error) {
 	}
 	return results[0], nil
 }
+
+// completed is what a leader makes of a command that an operator asks for, to whom
+// all nodes are well; nil of another.
+func (l *fakeLeader) completed(c Command) Command {
+	switch c := c.(type) {
+	case BeginMembers:
+		if c.Term == 0 {
+			c.Term, c.Well = l.term, everyReplica
+			return c
+		}
+	case CutBucket:
+		if c.Term == 0 {
+			c.Term = l.term
+			if c.Now == 0 {
+				c.Now = time.Now().UnixMilli()
+			}
+			return c
+		}
+	case AlterPolicy:
+		if c.Term == 0 {
+			c.Term = l.term
+			return c
+		}
+	}
+	return nil
+}
+
+// everyReplica are the numbers of all replicas of a small test.
+var everyReplica = func() (ids []quorate.ReplicaID) {
+	for id := range quorate.ReplicaID(100) {
+		ids = append(ids, id+1)
+	}
+	return ids
+}()
 
 func (l *fakeLeader) ConfirmRead(ctx context.Context) error {
 	l.hook(func() func() { return l.onConfirm })

@@ -20,7 +20,7 @@ func everyCommand() []Command {
 		bootstrap(),
 		AdmitNode{testNodeSpec("n2", "b")},
 		CreatePolicy{policy("zoned", func(p *PolicySpec) { p.Zones = []string{"a", "b"} })},
-		AlterPolicy{1, DefaultPolicy()},
+		AlterPolicy{1, DefaultPolicy(), 2, 12345},
 		CreateTenant{"acme", 1, 12345},
 		MoveTenant{1, 2, -5},
 		DeleteTenant{1},
@@ -28,7 +28,7 @@ func everyCommand() []Command {
 		ReportFormed{1, 2},
 		EffectBucket{1},
 		BeginIntent{1, IntentBounds, 3, []byte("payload")},
-		ConfirmIntent{1, 2, 3},
+		ConfirmIntent{Set: 1, Intent: 2, LogIndex: 3},
 		CancelIntent{1, 2},
 		RequestSeal{[]quorate.ReplicaSetID{1, 3}},
 		ReportSeal{1, SealReport{Replica: 2, Intent: 3, Index: 4, Checksum: [32]byte{5}, File: &wire.SealedFile{Hash: [32]byte{6}, Bytes: 7, Series: 8, Samples: 9, MinTime: -1, MaxTime: 2}}},
@@ -41,10 +41,10 @@ func everyCommand() []Command {
 		EffectDrop{1},
 		ReportDropped{1, 2},
 		SetTenantRetention{1, 48 * time.Hour},
-		BeginMembers{Set: 1, Term: 2, Add: testNode("n2", 1), Remove: 3},
+		BeginMembers{Set: 1, Term: 2, Add: testNode("n2", 1), Remove: 3, Well: []quorate.ReplicaID{1, 4}},
 		ReportJoined{1, 2},
 		ReportLeft{1, 2},
-		CutBucket{1, 12345},
+		CutBucket{1, 12345, 2},
 		BeginBounds{1, 2},
 		DrainNode{testNode("n2", 1)},
 		UndrainNode{testNode("n2", 1)},
@@ -181,11 +181,11 @@ func richCluster(t testing.TB, leader *fakeLeader) {
 	// Set 14 has left n2 and is to be on n5 as well.
 	set := plan(hours(120, 144), "n1 n2 n3")[0]
 	id := begin(BeginMembers{Set: set.ID, Add: testNode("n4", 1), Remove: set.Members[1].Replica})
-	leader.must(t, ConfirmIntent{set.ID, id, 9}, BeginMembers{Set: set.ID, Add: testNode("n5", 1)})
+	leader.must(t, ConfirmIntent{Set: set.ID, Intent: id, LogIndex: 9}, BeginMembers{Set: set.ID, Add: testNode("n5", 1)})
 	// Sets 15 and 16 are of a bucket that was cut, as 16 knows.
 	sets := plan(hours(144, 168), "n1 n2", "n1 n2")
-	leader.must(t, CutBucket{1, 150 * hour})
-	leader.must(t, ConfirmIntent{sets[1].ID, leader.machine.snapshot().sets[sets[1].ID].Intent.ID, 9})
+	leader.must(t, CutBucket{Policy: 1, Now: 150 * hour})
+	leader.must(t, ConfirmIntent{Set: sets[1].ID, Intent: leader.machine.snapshot().sets[sets[1].ID].Intent.ID, LogIndex: 9})
 	// Set 17 is sealed, has left n2 for n3, and is to leave n3 for n4.
 	set = plan(hours(168, 192), "n1 n2")[0]
 	id = begin(BeginIntent{set.ID, IntentSeal, 1, sealPayload()})

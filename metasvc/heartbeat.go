@@ -114,8 +114,8 @@ func (h *Heartbeats) Progress() map[quorate.ReplicaSetID]uint64 {
 }
 
 // clockTrusted tells whether this node's clock lies within clockTolerance of
-// the median of all nodes' clocks, its own included (PROTOCOL 17). A lone node
-// is its own median. Nodes that are silent since a minute before now have no say.
+// the median of all nodes' clocks, its own included (PROTOCOL 17); of an even number
+// of clocks, of both in the middle. A lone node is its own median. Nodes that are silent since a minute before now have no say.
 func clockTrusted(self quorate.NodeID, beats []Heartbeat, now time.Time) (off time.Duration, trusted bool) {
 	offsets := []time.Duration{0}
 	for _, b := range beats {
@@ -127,5 +127,8 @@ func clockTrusted(self quorate.NodeID, beats []Heartbeat, now time.Time) (off ti
 	}
 	slices.Sort(offsets)
 	off = offsets[len(offsets)/2]
+	if lower := offsets[(len(offsets)-1)/2]; lower.Abs() > off.Abs() {
+		off = lower
+	}
 	return off, off.Abs() <= clockTolerance
 }

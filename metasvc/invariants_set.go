@@ -175,6 +175,9 @@ func (s *state) checkPlace(set *ReplicaSet) error {
 		(set.Bounds.Range.Start != b.Range.Start || set.Bounds.Range.End < b.Range.End || outOfBounds(set, b) && !b.Cut) {
 		return fmt.Errorf("its bounds are %v, and its bucket is %v", set.Bounds.Range, b.Range)
 	}
+	if set.Reach != 0 && (!b.Cut || set.Reach <= b.Range.End) {
+		return fmt.Errorf("it has samples up to %s past its bounds %v, and its bucket was cut: %t", quorate.FormatTime(set.Reach), set.Bounds.Range, b.Cut)
+	}
 	if want, ok := set.Intent.Bounds(); ok && (want.Version != set.Bounds.Version+1 || !b.Cut ||
 		want.Range.Start != b.Range.Start || want.Range.End < b.Range.End || want.Range.End >= set.Bounds.Range.End) {
 		return fmt.Errorf("it has bounds %+v, is to have %+v, and its bucket is %v", set.Bounds, want, b.Range)

@@ -9,7 +9,8 @@ import (
 const (
 	// LoopCluster records the cluster, and this node as it is configured.
 	LoopCluster = "cluster"
-	// LoopPolicy keeps the default policy as it is configured.
+	// LoopPolicy founds the default policy as it is configured, and keeps it so
+	// while the cluster has one node.
 	LoopPolicy = "policy"
 	// LoopBuckets keeps buckets planned ahead of the clock (PROTOCOL 10).
 	LoopBuckets = "buckets"
@@ -44,7 +45,7 @@ type loop struct {
 func loops(cfg ControllerConfig) []loop {
 	return []loop{
 		{LoopCluster, func(v view) ([]Action, error) { return planCluster(cfg, v), nil }},
-		{LoopPolicy, func(v view) ([]Action, error) { return planPolicy(cfg.DefaultPolicy, v), nil }},
+		{LoopPolicy, func(v view) ([]Action, error) { return planPolicy(cfg, v), nil }},
 		{LoopBuckets, planBuckets},
 		{LoopRetention, planRetention},
 		{LoopSeal, planSeal},
@@ -69,19 +70,6 @@ func planCluster(cfg ControllerConfig, v view) []Action {
 	}
 	if known := s.nodes[cfg.Node.ID]; known == nil || known.NodeSpec != cfg.Node {
 		return []Action{action(LoopCluster, fmt.Sprintf("record node %s as it is configured", cfg.Node.ID), AdmitNode{Node: cfg.Node})}
-	}
-	return nil
-}
-
-func planPolicy(want PolicySpec, v view) []Action {
-	p := v.state.policyNamed(want.Name)
-	switch {
-	case v.state.cluster == nil:
-		return nil
-	case p == nil:
-		return []Action{action(LoopPolicy, fmt.Sprintf("create policy %q", want.Name), CreatePolicy{Policy: want})}
-	case !p.PolicySpec.equal(want):
-		return []Action{action(LoopPolicy, fmt.Sprintf("alter policy %q to what is configured", want.Name), AlterPolicy{ID: p.ID, Policy: want})}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/quorate/quorate"
 )
@@ -101,8 +102,13 @@ func (v view) lost(cfg ControllerConfig, set *ReplicaSet, member Member) string 
 	return ""
 }
 
+// joinWithin is how long a replica may take to join its set, counted since this
+// node leads. One that takes longer is given up, so that it holds up no others; the
+// set gets another.
+const joinWithin = 2 * time.Hour
+
 // giveUp wants those changes given up whose new replica lies on a node that is
-// lost, or is to take none any more, or is broken itself.
+// lost, or is to take none any more, or is broken itself, or does not catch up.
 func (v view) giveUp(cfg ControllerConfig) (actions []Action) {
 	for _, set := range v.moving() {
 		add, _, _ := set.memberChange()
@@ -115,6 +121,8 @@ func (v view) giveUp(cfg ControllerConfig) (actions []Action) {
 			why = fmt.Sprintf("its node has been silent for more than %v", cfg.ReplaceAfter)
 		case node.State != NodeActive:
 			why = "its node is " + node.State.String()
+		case v.joiningFor(set.Intent.ID) > joinWithin:
+			why = fmt.Sprintf("it has not caught up within %v", joinWithin)
 		default:
 			why = v.sick[add]
 		}
@@ -124,6 +132,16 @@ func (v view) giveUp(cfg ControllerConfig) (actions []Action) {
 		}
 	}
 	return actions
+}
+
+// joiningFor is how long a change of members has been under way, as far as this
+// leader knows.
+func (v view) joiningFor(change IntentID) time.Duration {
+	begun, known := v.begun[change]
+	if !known {
+		return 0
+	}
+	return v.now.Sub(begun)
 }
 
 // moving lists the sets whose members change, by ID.

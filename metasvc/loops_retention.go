@@ -16,7 +16,7 @@ func planRetention(v view) (actions []Action, err error) {
 	var failed error
 	for _, p := range byKey(v.state.policies) {
 		for _, b := range v.state.bucketsOf[p.ID] {
-			if b.State == BucketDropping || !p.expired(b.Range.End, now) {
+			if b.State == BucketDropping || !p.expired(v.state.readEnd(b), now) {
 				continue
 			}
 			if r := v.state.checkClock(p, now); r != nil {

@@ -91,6 +91,8 @@ type bucketLine struct {
 	policy  quorate.PolicyID
 	ends    []int64
 	buckets []*Bucket
+	// past are the buckets that were cut and may have samples past their end.
+	past []*Bucket
 }
 
 // newMap returns the map of a node that knows nothing yet.
@@ -159,6 +161,38 @@ func (m *Map) BucketsOverlapping(policy quorate.PolicyID, mint, maxt int64) []*B
 		end++
 	}
 	return l.buckets[first:end]
+}
+
+// BucketsToRead returns the policy's buckets that may have samples of the closed
+// range [mint, maxt]: those that share an instant with it, and before them those
+// that were cut to before it and had taken samples of it (PROTOCOL 13), or may have:
+// a set that is not told yet is read up to its old end. Which sets, ReadRange tells.
+func (m *Map) BucketsToRead(policy quorate.PolicyID, mint, maxt int64) []*Bucket {
+	overlapping := m.BucketsOverlapping(policy, mint, maxt)
+	l := m.line(policy)
+	if l == nil || mint > maxt {
+		return nil
+	}
+	var past []*Bucket
+	for _, b := range l.past {
+		if b.Range.End <= mint && b.readEnd() > mint {
+			past = append(past, b)
+		}
+	}
+	if len(past) == 0 {
+		return overlapping
+	}
+	return append(past, overlapping...)
+}
+
+// readEnd is the time (ms, exclusive) up to which any of the bucket's sets is to be
+// read.
+func (b *Bucket) readEnd() int64 {
+	end := b.Range.End
+	for _, set := range b.Sets { // an overlay reaches as far as its base
+		end = max(end, set.ReadRange().End)
+	}
+	return end
 }
 
 // Buckets returns all buckets of a policy by time, but those being dropped.
@@ -405,6 +439,9 @@ func (m *mirror) buildTables() *mapTables {
 		l := &t.lines[len(t.lines)-1]
 		l.ends = append(l.ends, r.Range.End)
 		l.buckets = append(l.buckets, b)
+		if b.Cut && b.readEnd() > b.Range.End {
+			l.past = append(l.past, b)
+		}
 		t.byID[b.ID] = b
 	}
 	if m.pending == nil && len(m.deletions) > 0 {

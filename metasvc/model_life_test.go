@@ -192,7 +192,7 @@ func genMembers(t *rapid.T, s *state, set *ReplicaSet, replica quorate.ReplicaID
 	case moving && set.State == ReplicaSetSealed && rapid.Bool().Draw(t, "joins"):
 		return ReportJoined{set.ID, change.Add.Replica}
 	case (moving || cut) && rapid.Bool().Draw(t, "confirm"):
-		return ConfirmIntent{set.ID, set.Intent.ID, 9}
+		return ConfirmIntent{Set: set.ID, Intent: set.Intent.ID, LogIndex: 9, Newest: set.Bounds.Range.End - rapid.Int64Range(0, hour).Draw(t, "newest")}
 	case moving || cut:
 		return nil
 	case set.State == ReplicaSetOpen && set.Intent == nil && outOfBounds(set, s.buckets[set.Bucket]):
@@ -208,11 +208,14 @@ func genMembers(t *rapid.T, s *state, set *ReplicaSet, replica quorate.ReplicaID
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "cluster") {
 	case 0:
-		return CutBucket{1, policy("p1", nil).Retention.Milliseconds() + rapid.Int64Range(0, hour).Draw(t, "now")}
+		return CutBucket{Policy: 1, Now: policy("p1", nil).Retention.Milliseconds() + rapid.Int64Range(0, hour).Draw(t, "now"), Term: maybe}
 	case 1:
 		return rapid.SampledFrom([]Command{DrainNode{node()}, UndrainNode{node()}, UndrainNode{node()}}).Draw(t, "state")
 	default:
-		c := BeginMembers{Set: set.ID, Term: rapid.SampledFrom([]uint64{0, maybe}).Draw(t, "whose")}
+		c := BeginMembers{Set: set.ID, Term: maybe, Well: everyReplica}
+		if rapid.Bool().Draw(t, "ill") {
+			c.Well = without(c.Well, replica)
+		}
 		if rapid.IntRange(0, 3).Draw(t, "adds") > 0 {
 			c.Add = node()
 		}

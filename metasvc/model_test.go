@@ -99,7 +99,7 @@ func genCommand(term uint64) *rapid.Generator[Command] {
 		case 1:
 			return CreatePolicy{Policy: policy(rapid.SampledFrom([]string{"p1", "p2", ""}).Draw(t, "policy"), nil)}
 		case 2:
-			return AlterPolicy{ID: quorate.PolicyID(small.Draw(t, "policy")), Policy: policy("p1", func(p *PolicySpec) { p.Shards = rapid.IntRange(0, 3).Draw(t, "shards") })}
+			return AlterPolicy{ID: quorate.PolicyID(small.Draw(t, "policy")), Policy: policy("p1", func(p *PolicySpec) { p.Shards = rapid.IntRange(0, 3).Draw(t, "shards") }), Term: term, Now: hour}
 		case 3:
 			return CreateTenant{Name: rapid.SampledFrom([]string{"x", "y", "z", "_"}).Draw(t, "name"), Policy: quorate.PolicyID(small.Draw(t, "policy")), Created: 5}
 		case 4:
@@ -126,7 +126,7 @@ func genCommand(term uint64) *rapid.Generator[Command] {
 				payload := rapid.SampledFrom([]string{"", "a", string(sealPayload())}).Draw(t, "payload")
 				return BeginIntent{Set: set.Draw(t, "set"), Kind: IntentKind(rapid.IntRange(0, 5).Draw(t, "kind")), Term: old, Payload: []byte(payload)}
 			}
-			c := BeginMembers{Set: set.Draw(t, "set"), Term: old, Remove: quorate.ReplicaID(rapid.Uint64Range(0, 12).Draw(t, "remove"))}
+			c := BeginMembers{Set: set.Draw(t, "set"), Term: old, Remove: quorate.ReplicaID(rapid.Uint64Range(0, 12).Draw(t, "remove")), Well: everyReplica}
 			if rapid.Bool().Draw(t, "adds") {
 				c.Add = node.Draw(t, "add")
 			}

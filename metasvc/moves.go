@@ -114,7 +114,7 @@ func (m *moves) begin(loop, why string, set *ReplicaSet, add quorate.NodeID, rem
 			m.load[add]++
 		}
 	}
-	return action(loop, why, BeginMembers{Set: set.ID, Term: m.v.term, Add: add, Remove: remove})
+	return action(loop, why, BeginMembers{Set: set.ID, Term: m.v.term, Add: add, Remove: remove, Well: m.v.well(set)})
 }
 
 // target chooses the node that takes a member's place, as place would, but never

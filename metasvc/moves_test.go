@@ -105,7 +105,7 @@ func (w *ward) carryOutOnce() bool {
 		case moving && set.State == ReplicaSetSealed:
 			w.must(w.t, ReportJoined{set.ID, change.Add.Replica})
 		case moving, set.Intent != nil && set.Intent.Kind == IntentBounds:
-			w.must(w.t, ConfirmIntent{set.ID, set.Intent.ID, 9})
+			w.must(w.t, ConfirmIntent{Set: set.ID, Intent: set.Intent.ID, LogIndex: 9})
 		}
 	}
 	return w.machine.lastChange() != before
@@ -290,7 +290,7 @@ func TestSetsPastHelpHoldNobodyUp(t *testing.T) {
 			case moving && id == sealed:
 				w.must(t, ReportJoined{id, change.Add.Replica})
 			case moving:
-				w.must(t, ConfirmIntent{id, w.state().sets[id].Intent.ID, 9})
+				w.must(t, ConfirmIntent{Set: id, Intent: w.state().sets[id].Intent.ID, LogIndex: 9})
 			}
 		}
 	}

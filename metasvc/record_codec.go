@@ -168,11 +168,12 @@ func appendPolicy(dst []byte, p *Policy) []byte {
 	dst = binary.AppendUvarint(dst, uint64(p.ID))
 	dst = appendPolicySpec(dst, p.PolicySpec)
 	dst = binary.AppendVarint(dst, p.Horizon)
+	dst = binary.AppendVarint(dst, p.Reach)
 	return binary.AppendUvarint(dst, p.ModIndex)
 }
 
 func readPolicy(r *reader) *Policy {
-	return &Policy{ID: quorate.PolicyID(r.Uvarint()), PolicySpec: readPolicySpec(r), Horizon: r.Varint(), ModIndex: r.Uvarint()}
+	return &Policy{ID: quorate.PolicyID(r.Uvarint()), PolicySpec: readPolicySpec(r), Horizon: r.Varint(), Reach: r.Varint(), ModIndex: r.Uvarint()}
 }
 
 func appendRange(dst []byte, tr quorate.TimeRange) []byte {

@@ -202,7 +202,11 @@ type Policy struct {
 	// Horizon is the end (ms) of the newest bucket that retention has dropped,
 	// or NoHorizon. It only rises, and no bucket is made of time before it
 	// again (PROTOCOL 15), however long retention becomes.
-	Horizon  int64
+	Horizon int64
+	// Reach is the time (ms) that no sample can have reached which was taken under
+	// a larger future bound than that of now; 0 when there was none. A cut is not
+	// before it (PROTOCOL 13).
+	Reach    int64
 	ModIndex uint64
 }
 

@@ -245,7 +245,7 @@ func buildCommand(name string, a *args) (Command, error) {
 	case "create-policy":
 		return CreatePolicy{Policy: a.policy()}, nil
 	case "alter-policy":
-		return AlterPolicy{ID: quorate.PolicyID(a.num("policy", 0)), Policy: a.policy()}, nil
+		return AlterPolicy{ID: quorate.PolicyID(a.num("policy", 0)), Policy: a.policy(), Term: a.num("term", 1), Now: a.dur("now", 0).Milliseconds()}, nil
 	case "create-tenant":
 		return CreateTenant{Name: a.str("name", ""), Policy: quorate.PolicyID(a.num("policy", 1))}, nil
 	case "move-tenant":
@@ -265,7 +265,7 @@ func buildCommand(name string, a *args) (Command, error) {
 	case "begin-intent":
 		return BeginIntent{Set: set(), Kind: IntentKind(a.num("kind", 0)), Term: a.num("term", 1), Payload: []byte(a.str("payload", ""))}, nil
 	case "confirm-intent":
-		return ConfirmIntent{Set: set(), Intent: IntentID(a.num("intent", 0)), LogIndex: a.num("at", 0)}, nil
+		return ConfirmIntent{Set: set(), Intent: IntentID(a.num("intent", 0)), LogIndex: a.num("at", 0), Newest: a.dur("newest", 0).Milliseconds()}, nil
 	case "cancel-intent":
 		return CancelIntent{Set: set(), Intent: IntentID(a.num("intent", 0))}, nil
 	}
@@ -308,7 +308,10 @@ func buildLifeCommand(name string, a *args) (Command, error) {
 	case "report-dropped":
 		return ReportDropped{Set: set(), Replica: quorate.ReplicaID(a.num("replica", 0))}, nil
 	case "begin-members":
-		c := BeginMembers{Set: set(), Term: a.num("term", 0), Remove: quorate.ReplicaID(a.num("remove", 0))}
+		c := BeginMembers{Set: set(), Term: a.num("term", 1), Remove: quorate.ReplicaID(a.num("remove", 0)), Well: everyReplica}
+		if well := a.str("well", ""); well != "" {
+			c.Well = list[quorate.ReplicaID](a, "well")
+		}
 		if add := a.str("add", ""); add != "" {
 			c.Add = a.parseNode(add)
 		}
@@ -318,7 +321,7 @@ func buildLifeCommand(name string, a *args) (Command, error) {
 	case "report-left":
 		return ReportLeft{Set: set(), Replica: quorate.ReplicaID(a.num("replica", 0))}, nil
 	case "cut-bucket":
-		return CutBucket{Policy: quorate.PolicyID(a.num("policy", 1)), Now: a.dur("now", 0).Milliseconds()}, nil
+		return CutBucket{Policy: quorate.PolicyID(a.num("policy", 1)), Now: a.dur("now", 0).Milliseconds(), Term: a.num("term", 1)}, nil
 	case "begin-bounds":
 		return BeginBounds{Set: set(), Term: a.num("term", 1)}, nil
 	case "drain-node":

@@ -129,6 +129,9 @@ func printSet(r *ReplicaSet) string {
 	if r.Bounds.Version > 1 && r.State == ReplicaSetOpen {
 		line += fmt.Sprintf(" until=%s", printHours(r.Bounds.Range.End))
 	}
+	if r.Reach != 0 {
+		line += " reach=" + printHours(r.Reach)
+	}
 	if r.Moved {
 		line += " moved"
 	}

@@ -59,6 +59,9 @@ type ReplicaSet struct {
 	State  ReplicaSetState
 	// Bounds are those that metasvc last confirmed; Version 1 is the genesis.
 	Bounds quorate.Bounds
+	// Reach is the end (ms, exclusive) of the samples that the set had taken past
+	// its bounds before a cut gave it these, 0 when there are none; see ReadRange.
+	Reach int64
 	// Members are the set's replicas as they were last confirmed. The first is
 	// the preferred leader.
 	Members []Member
@@ -120,6 +123,17 @@ func (s *ReplicaSet) HasMember(replica quorate.ReplicaID) bool {
 // Writable tells whether the set takes writes as far as metasvc knows: it is
 // open, and known to every node if it is an overlay.
 func (s *ReplicaSet) Writable() bool { return s.State == ReplicaSetOpen && !s.Pending }
+
+// ReadRange is the time of which the set may have samples: that of its bounds and,
+// past their end, what it had taken before they were cut. A set that is still to be
+// told of its bucket's cut has the old bounds here, up to whose end it is read.
+func (s *ReplicaSet) ReadRange() quorate.TimeRange {
+	r := s.Bounds.Range
+	if s.Reach != 0 {
+		r.End = max(r.End, s.Reach)
+	}
+	return r
+}
 
 // NeedsFile tells whether the set's samples are whole only in its sealed file:
 // it was sealed as an overlay and has taken its base's place, whose samples are

@@ -10,7 +10,7 @@ import (
 
 // stateVersion is the version of the encoded state, its first byte. Version 1
 // knew nothing of sealing, version 2 of member changes; no release wrote them.
-const stateVersion = 3
+const stateVersion = 4
 
 // appendState appends the whole state but its index, which stands beside it:
 // in the manifest or in the map file's header. docs/format/metadata.md has the

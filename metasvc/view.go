@@ -25,6 +25,11 @@ type view struct {
 	// seen is when this leader first saw each node among the cluster's: one that
 	// has just joined is not silent yet.
 	seen map[quorate.NodeID]time.Time
+	// mapVersion returns the version of this node's map; nil leaves it to the
+	// heartbeats.
+	mapVersion func() uint64
+	// begun is when this leader first saw each change of members under way.
+	begun map[IntentID]time.Time
 	// quiet is since when the sets that report their progress make none.
 	quiet map[quorate.ReplicaSetID]time.Time
 	// steady tells that the leader's clock has run evenly for long enough to
@@ -85,15 +90,17 @@ func later(a, b time.Time) time.Time {
 // absent tells whether a node has been silent for too long to be waited for.
 func (v view) absent(node quorate.NodeID) bool { return v.silence(node) > absentAfter }
 
-// knownEverywhere is the version that every other node's map has at least, of
-// those that may hold a map lease (PROTOCOL 8). A node that was never heard of
-// since this one leads may hold one from just before, and so may one that was
-// removed.
+// knownEverywhere is the version that every node's map has at least, of those that
+// may hold a map lease (PROTOCOL 8). A node that was never heard of since this one
+// leads may hold one from just before, and so may one that was removed. This node
+// serves requests from its own map, which follows the state that is decided on, and
+// counts like any other.
 func (v view) knownEverywhere() uint64 {
 	known := ^uint64(0)
 	for id := range v.state.nodes {
-		if id == v.self {
-			continue // it serves the very state that is decided on
+		if id == v.self && v.mapVersion != nil {
+			known = min(known, v.mapVersion())
+			continue
 		}
 		leased := v.now.Sub(later(v.leadingSince, v.seen[id]))
 		if at, ok := v.beatAt[id]; ok {

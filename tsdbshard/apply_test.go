@@ -187,17 +187,29 @@ func TestRefsAreDenseAndLastForEver(t *testing.T) {
 	require.Equal(t, []wire.SeriesRef{4}, define(1, "new"))
 }
 
+// TestBoundsTellTheNewestSample, which may lie past them, whatever was flushed.
+func TestBoundsTellTheNewestSample(t *testing.T) {
+	r := newRig(t, t.TempDir(), openRange(0, 100))
+	r.write(&batchOf(1, 1).float(metricA(), 70, 1).float(metricA(), 30, 1).Batch)
+	r.flush()
+	r.reopen()
+	r.write(oneFloat(60, 1))
+	cut := openRange(0, 50)
+	cut.Version = 2
+	require.Equal(t, []any{&BoundsResult{Applied: true, Index: r.index + 1, Bounds: cut, Newest: 70}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, cut)))
+}
+
 func TestBoundsChangeByEntries(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100))
 	cut := openRange(0, 50)
 	cut.Version = 2
 	command := AppendBoundsCommand(nil, cut)
-	require.Equal(t, []any{&BoundsResult{Applied: true, Index: 2, Bounds: cut}}, r.apply(wire.KindBounds, command))
+	require.Equal(t, []any{&BoundsResult{Applied: true, Index: 2, Bounds: cut, Newest: math.MinInt64}}, r.apply(wire.KindBounds, command))
 	require.Equal(t, cut, r.shard.Bounds())
-	require.Equal(t, []any{&BoundsResult{Applied: true, Index: 3, Bounds: cut}}, r.apply(wire.KindBounds, command), "repeating it changes nothing")
+	require.Equal(t, []any{&BoundsResult{Applied: true, Index: 3, Bounds: cut, Newest: math.MinInt64}}, r.apply(wire.KindBounds, command), "repeating it changes nothing")
 
 	older := openRange(0, 70)
-	require.Equal(t, []any{&BoundsResult{Index: 4, Bounds: cut}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, older)), "an older intent is refused")
+	require.Equal(t, []any{&BoundsResult{Index: 4, Bounds: cut, Newest: math.MinInt64}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, older)), "an older intent is refused")
 
 	require.Equal(t, wire.BatchStaleRoute, r.write(oneFloat(10, 1))[0].Status)
 	got := r.write(&batchOf(1, 2).float(metricA(), 60, 1).Batch)[0]

@@ -3,6 +3,7 @@ package tsdbshard
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/quorate/quorate"
 )
@@ -17,6 +18,10 @@ type BoundsResult struct {
 	Index uint64
 	// Bounds are the set's bounds after the command.
 	Bounds quorate.Bounds
+	// Newest is the time (ms) of the newest sample that the set was ever given,
+	// math.MinInt64 when there was none. It may lie past the bounds: the sample
+	// was taken under earlier ones.
+	Newest int64
 }
 
 // AppendBoundsCommand appends the command of a wire.KindBounds entry: uvarint
@@ -58,5 +63,17 @@ func (st *state) changeBounds(index uint64, b quorate.Bounds) *BoundsResult {
 		Applied: st.bounds.Version == b.Version && st.bounds.Range == b.Range,
 		Index:   index,
 		Bounds:  st.bounds,
+		Newest:  st.newest(),
 	}
+}
+
+// newest is the time of the newest sample that was ever stored.
+func (st *state) newest() int64 {
+	newest := int64(math.MinInt64)
+	for _, tn := range st.table.byID {
+		if tn.info.mint <= tn.info.maxt {
+			newest = max(newest, tn.info.maxt)
+		}
+	}
+	return newest
 }

@@ -280,7 +280,7 @@ func TestASealEndsWrites(t *testing.T) {
 		later := openRange(0, 50)
 		later.Version = 9
 		next := r.index + 1
-		require.Equal(t, []any{&BoundsResult{Index: next, Bounds: want}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, later)), says)
+		require.Equal(t, []any{&BoundsResult{Index: next, Bounds: want, Newest: 1}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, later)), says)
 		require.Equal(t, map[int64]string{1: float(0, 1)}, r.samplesOfA(), says)
 		require.EqualValues(t, 2, r.shard.LastWriteIndex(), says)
 	}

@@ -30,7 +30,7 @@ func (m *Manager) changeBounds(ctx context.Context, set *metasvc.ReplicaSet, r *
 	if !result.Applied {
 		return quorate.Errorf(quorate.Unavailable, "set %v: intent %d wants bounds %+v, and the set has %+v", r.set, set.Intent.ID, bounds, result.Bounds)
 	}
-	if err := m.cfg.Client.ConfirmIntent(ctx, r.set, set.Intent.ID, result.Index); err != nil {
+	if err := m.cfg.Client.ConfirmBoundsIntent(ctx, r.set, set.Intent.ID, result.Index, result.Newest); err != nil {
 		return fmt.Errorf("confirm the bounds of set %v: %w", r.set, err)
 	}
 	m.logger.Info("bounds of a set changed", "set", r.set, "range", bounds.Range, "version", bounds.Version, "index", result.Index)

@@ -176,9 +176,7 @@ func (c *cluster) wantFile(t *testing.T, r *rig, set *metasvc.ReplicaSet, want s
 // change has the members of the set changed.
 func (c *cluster) change(t *testing.T, set setID, add quorate.NodeID, remove quorate.ReplicaID) {
 	t.Helper()
-	if _, err := c.one().client.BeginMembers(t.Context(), set, add, remove); err != nil {
-		t.Fatal(err)
-	}
+	c.one().do(t, metasvc.BeginMembers{Set: set, Term: term, Add: add, Remove: remove})
 }
 
 func (c *cluster) awaitChanged(t *testing.T, set setID) {

@@ -327,7 +327,7 @@ func TestALeaderCarriesOutAnIntentOfBounds(t *testing.T) {
 	set := c.set()
 	c.write(t, early)
 	// The bucket is cut while its time lasts.
-	at := c.one().do(t, metasvc.CutBucket{Policy: 1, Now: bucketStart + time.Minute.Milliseconds()}).(metasvc.CutBucketResult).At
+	at := c.one().do(t, metasvc.CutBucket{Policy: 1, Now: bucketStart + time.Minute.Milliseconds(), Term: term}).(metasvc.CutBucketResult).At
 	bounds := set.Bounds
 	bounds.Version++
 	bounds.Range.End = at

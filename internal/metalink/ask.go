@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/raftset"
 )
@@ -33,7 +32,7 @@ const (
 // applied.
 func (l *Link) Propose(ctx context.Context, command []byte) (any, error) {
 	if r, _ := l.local(); r.leads() {
-		result, err := r.group.Propose(ctx, wire.KindMeta, command)
+		result, err := r.propose(ctx, command)
 		if !errors.As(err, new(*raftset.NotLeaderError)) {
 			if err != nil {
 				return nil, err

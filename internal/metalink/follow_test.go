@@ -84,7 +84,7 @@ func TestFollowGoesOnAtAnotherNode(t *testing.T) {
 		propose("b")
 		for _, name := range []string{"n2", "n3"} {
 			c.links[name].replica.catchUp(t)
-			c.links[name].Attach(c.links[name].replica, c.links[name].machine)
+			c.links[name].Attach(c.links[name].replica, c.links[name].machine, nil)
 		}
 		c.links["n1"].Detach()
 		c.group.set(func(*ensemble) { c.links["n1"].replica.lags = true })
@@ -154,7 +154,7 @@ func TestANodeBecomesAMetadataNode(t *testing.T) {
 		c.group.set(func(*ensemble) { replica.lags = true })
 		c.copyLog(replica)
 		replica.catchUp(t)
-		n4.Attach(replica, replica.machine)
+		n4.Attach(replica, replica.machine, nil)
 		c.net.separate("n4", "n1", "n2", "n3")
 		c.group.elect(nodeID("n4"))
 		result, err = n4.Propose(t.Context(), createTenant("b"))

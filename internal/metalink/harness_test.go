@@ -381,7 +381,7 @@ func newCity(t *testing.T) *city {
 		replica := c.group.replica(t, nodeID(name))
 		m := c.open(name, replica.machine)
 		m.replica = replica
-		m.Attach(replica, replica.machine)
+		m.Attach(replica, replica.machine, nil)
 	}
 	c.group.elect(nodeID("n1"))
 	_, err := c.links["n1"].Propose(t.Context(), metasvc.EncodeCommand(metasvc.Bootstrap{

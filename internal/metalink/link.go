@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/metasvc"
 )
 
@@ -65,6 +66,7 @@ type Link struct {
 type replica struct {
 	group   Group
 	machine Machine
+	decider Decider       // may be nil
 	gone    chan struct{} // closed once it is another one's turn
 }
 
@@ -99,9 +101,20 @@ func Open(cfg Config) (*Link, error) {
 
 // Attach tells the link of the local replica and its state machine, which may
 // be another than that of the configuration: Follow then feeds the latter from
-// it.
-func (l *Link) Attach(group Group, machine Machine) {
-	l.setReplica(&replica{group: group, machine: machine, gone: make(chan struct{})})
+// it. Decider completes what is proposed while the replica leads; it may be nil.
+func (l *Link) Attach(group Group, machine Machine, decider Decider) {
+	l.setReplica(&replica{group: group, machine: machine, decider: decider, gone: make(chan struct{})})
+}
+
+// propose commits a command as the leader.
+func (r *replica) propose(ctx context.Context, command []byte) (any, error) {
+	if r.decider != nil {
+		var err error
+		if command, err = r.decider.Decide(ctx, command); err != nil {
+			return nil, err
+		}
+	}
+	return r.group.Propose(ctx, wire.KindMeta, command)
 }
 
 // Detach tells the link that there is no local replica any more. Watches of

@@ -47,6 +47,13 @@ type Group interface {
 	Seed() []byte
 }
 
+// Decider completes an encoded command that is proposed to the leader: an operator's
+// gets what only the leader may say; *metasvc.Controller is one. Its error keeps the
+// command from being committed.
+type Decider interface {
+	Decide(ctx context.Context, command []byte) ([]byte, error)
+}
+
 // Machine is a metadata state machine; *metasvc.StateMachine is one.
 type Machine interface {
 	AppliedIndex() uint64

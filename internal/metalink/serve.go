@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/metasvc"
 	"github.com/quorate/quorate/raftset"
 )
@@ -49,10 +48,10 @@ func (l *Link) refuseRemoved(from quorate.NodeID) error {
 
 // asLeader answers a request that is the leader's by what lead does, if the
 // local replica leads, else by who does.
-func (l *Link) asLeader(lead func(Group) (result []byte, err error)) ([]byte, error) {
+func (l *Link) asLeader(lead func(*replica) (result []byte, err error)) ([]byte, error) {
 	r, _ := l.local()
 	if r.leads() {
-		result, err := lead(r.group)
+		result, err := lead(r)
 		if err == nil {
 			return encodeAnswer(answer{led: true, index: r.group.Status().AppliedIndex, result: result}), nil
 		}
@@ -72,8 +71,8 @@ func (l *Link) servePropose(ctx context.Context, command []byte) ([]byte, error)
 	if _, err := metasvc.DecodeCommand(command); err != nil {
 		return nil, quorate.Errorf(quorate.Invalid, "metadata command: %w", err)
 	}
-	return l.asLeader(func(g Group) ([]byte, error) {
-		result, err := g.Propose(ctx, wire.KindMeta, command)
+	return l.asLeader(func(r *replica) ([]byte, error) {
+		result, err := r.propose(ctx, command)
 		if err != nil {
 			return nil, err
 		}
@@ -101,8 +100,8 @@ func (l *Link) serveConfirm(ctx context.Context, from quorate.NodeID, _ []byte) 
 	if err := l.refuseRemoved(from); err != nil {
 		return nil, err
 	}
-	return l.asLeader(func(g Group) ([]byte, error) {
-		if _, err := g.ConfirmRead(ctx); err != nil {
+	return l.asLeader(func(r *replica) ([]byte, error) {
+		if _, err := r.group.ConfirmRead(ctx); err != nil {
 			return nil, err
 		}
 		l.cfg.Beats.Confirm(from)
@@ -121,7 +120,7 @@ func (l *Link) serveHeartbeat(_ context.Context, from quorate.NodeID, request []
 	if beat.Node != from {
 		return nil, quorate.Errorf(quorate.Invalid, "heartbeat of %s came from %s", beat.Node, from)
 	}
-	return l.asLeader(func(Group) ([]byte, error) {
+	return l.asLeader(func(*replica) ([]byte, error) {
 		l.cfg.Beats.Record(beat)
 		return nil, nil
 	})

@@ -143,7 +143,7 @@ func (n *Node) startMetaReplica(ctx context.Context, s *metaService, replica quo
 	}
 	s.replica = &metaReplica{group: group, controller: controller, metrics: metrics}
 	s.here.Store(group)
-	s.link.Attach(group, machine)
+	s.link.Attach(group, machine, controller)
 	return nil
 }
 
@@ -179,6 +179,7 @@ func (n *Node) newController(s *metaService, group *raftset.Group, machine *meta
 		MetaGroup:     metaGroup{group},
 		DefaultPolicy: n.defaultPolicy(),
 		Heartbeats:    s.beats.List,
+		MapVersion:    func() uint64 { return s.client.Map().Version },
 		Progress:      s.beats.Progress,
 		ReplaceAfter:  n.settings.Cluster.ReplaceAfter,
 		Now:           n.options.Now,

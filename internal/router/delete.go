@@ -71,10 +71,10 @@ func (d *deletion) attempt(ctx context.Context) error {
 		return nil
 	}
 	ids := make([]quorate.ReplicaSetID, len(sealed))
-	spanned := sealed[0].Bounds.Range
+	spanned := sealed[0].ReadRange()
 	for i, s := range sealed {
 		ids[i] = s.ID
-		spanned.Start, spanned.End = min(spanned.Start, s.Bounds.Range.Start), max(spanned.End, s.Bounds.Range.End)
+		spanned.Start, spanned.End = min(spanned.Start, s.ReadRange().Start), max(spanned.End, s.ReadRange().End)
 	}
 	_, err = r.meta.Delete(ctx, d.within(spanned), ids)
 	if err == nil || overBudget(err) || quorate.KindOf(err) != quorate.Unavailable && quorate.KindOf(err) != quorate.NotFound {
@@ -125,7 +125,7 @@ func (d *deletion) deleteInLogs(ctx context.Context, sets []*metasvc.ReplicaSet)
 }
 
 func (d *deletion) deleteInLog(ctx context.Context, set *metasvc.ReplicaSet) error {
-	command := d.within(set.Bounds.Range)
+	command := d.within(set.ReadRange())
 	result, err := d.router.delete(ctx, set.ID, command.Append(nil))
 	if err != nil {
 		return err

@@ -188,8 +188,14 @@ func (r *rig) allReplicas() (all []*Replica) {
 // plan makes an open bucket of an hour and opens its replicas.
 func (r *rig) plan(t testing.TB, from int64) {
 	t.Helper()
+	r.planRange(t, quorate.TimeRange{Start: from, End: from + hour})
+}
+
+// planRange is plan of any range.
+func (r *rig) planRange(t testing.TB, of quorate.TimeRange) {
+	t.Helper()
 	planned := r.leader.do(t, metasvc.PlanBucket{
-		Policy: 1, Range: quorate.TimeRange{Start: from, End: from + hour}, HashVersion: wire.ShardHashVersion,
+		Policy: 1, Range: of, HashVersion: wire.ShardHashVersion,
 		Placement: [][]quorate.NodeID{{r.nodes[0]}, {r.nodes[len(r.nodes)-1]}},
 	}).(metasvc.PlanBucketResult)
 	for _, set := range planned.Sets {
@@ -197,7 +203,7 @@ func (r *rig) plan(t testing.TB, from int64) {
 		r.open(t, r.client.Map().Set(set))
 	}
 	testwait.For(t, "the bucket to be open in the map", func() bool {
-		b := r.client.Map().Bucket(1, from)
+		b := r.client.Map().Bucket(1, of.Start)
 		return b != nil && b.State == metasvc.BucketOpen
 	})
 }

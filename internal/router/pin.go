@@ -119,6 +119,8 @@ func strongest(errs []error) error {
 // touches (PROTOCOL 11), by start of bucket. Buckets that are being dropped are
 // past retention.
 //
+// A bucket that was cut may have samples past its end (PROTOCOL 13).
+//
 // A bucket that is planned in this node's map may be open in that of another,
 // which then has written to it (PROTOCOL 8): its sets are read as far as they
 // are there. Forming tells that some are not, as far as this map knows: see
@@ -132,13 +134,16 @@ func (r *Router) shardsFor(record *metasvc.Tenant, m *metasvc.Map, mint, maxt in
 			to = min(to, history[i+1].From-1)
 		}
 		oldest := r.oldest(record, m.Policy(h.Policy))
-		for _, b := range m.BucketsOverlapping(h.Policy, from, to) {
+		for _, b := range m.BucketsToRead(h.Policy, from, to) {
 			if b.State != metasvc.BucketOpen && (r.peers == nil || b.State != metasvc.BucketPlanned) {
 				continue
 			}
 			for shard := range b.Sets {
 				s := shardPlan{oldest: oldest}
 				s.base, s.overlay = b.Readable(shard)
+				if b.Range.End <= from && s.base.ReadRange().End <= from {
+					continue // its bucket was cut, and other shards of it had samples since
+				}
 				if s.base.State == metasvc.ReplicaSetForming {
 					forming = true
 					continue

@@ -47,7 +47,7 @@ func (p *pinning) pin(ctx context.Context, mint, maxt int64) (*pinned, error) {
 		return nil, err
 	}
 	plan := slices.DeleteFunc(found.shards, func(s shardPlan) bool {
-		return max(mint, s.oldest) >= s.base.Bounds.Range.End
+		return max(mint, s.oldest) >= s.base.ReadRange().End
 	})
 	p.m, p.result = found.m, &pinned{shards: make([]pinnedShard, len(plan))}
 	p.result.remoteBytes.Store(r.remoteBytes)
