@@ -108,7 +108,7 @@ func TestAConfirmationIsNeverOlderThanTheCall(t *testing.T) {
 		c := newConfirmations(func(ctx context.Context) error {
 			begun = append(begun, time.Now())
 			select {
-			case <-time.After(time.Second):
+			case <-time.NewTimer(time.Second).C:
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
