@@ -48,7 +48,7 @@ func allWell(d describedSet) bool {
 }
 
 func TestEverythingAboutAClusterIsShownAtAnyNode(t *testing.T) {
-	settings := clusterSettings(t, 3)
+	settings := founders(t, 3)
 	nodes := startNodes(t, settings...)
 	nodes[0].mustWrite(t, time.Now(), 1)
 	id := nodes[0].meta.client.Map().Sets()[0].ID
@@ -148,7 +148,7 @@ func TestEverythingAboutAClusterIsShownAtAnyNode(t *testing.T) {
 }
 
 func TestAReplicaOfASealedSetIsMadeAnew(t *testing.T) {
-	nodes := startNodes(t, clusterSettings(t, 3)...)
+	nodes := startNodes(t, founders(t, 3)...)
 	old := time.Now().Add(-48 * time.Hour).Truncate(24 * time.Hour).Add(time.Hour)
 	nodes[0].mustWrite(t, old, 1)
 	asked := old.Add(time.Second).UnixMilli()
@@ -216,7 +216,7 @@ func TestWhichRepairsAreRefused(t *testing.T) {
 }
 
 func TestAReplicaIsMadeAnew(t *testing.T) {
-	settings := clusterSettings(t, 3)
+	settings := founders(t, 3)
 	nodes := startNodes(t, settings...)
 	now := time.Now()
 	nodes[0].mustWrite(t, now, 1)

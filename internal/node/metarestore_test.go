@@ -17,7 +17,7 @@ import (
 // their only holder from what it has; the others come back, keep their samples,
 // and hold metadata again.
 func TestTheMetadataAreRestoredFromOneReplica(t *testing.T) {
-	settings := clusterSettings(t, 3)
+	settings := founders(t, 3)
 	nodes := startNodes(t, settings...)
 	now := time.Now()
 	old := now.Add(-48 * time.Hour).Truncate(24 * time.Hour).Add(time.Hour)

@@ -1,12 +1,17 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,20 +20,28 @@ import (
 	"github.com/quorate/quorate/metasvc"
 )
 
-// freePeer returns a loopback address that nobody listens on.
+// freePeer returns a loopback address that nobody listens on, below the ports
+// that the system gives to connections, any of which might take it before the
+// node does.
 func freePeer(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	chance := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(os.Getpid()))) //nolint:gosec // of no worth to anybody
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+chance.IntN(20_000))
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return address
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
-// clusterSettings are those of nodes that found a cluster together, with three
+// founders are settings of nodes that found a cluster together, with three
 // replicas of two shards.
-func clusterSettings(t *testing.T, size int) []config.Config {
+func founders(t *testing.T, size int) []config.Config {
 	t.Helper()
 	list, peers := make([]config.Config, size), make([]string, size)
 	for i := range list {
@@ -58,20 +71,25 @@ func startNodes(t *testing.T, settings ...config.Config) []*Node {
 func startUnready(t *testing.T, settings ...config.Config) []*Node {
 	t.Helper()
 	nodes, errs := make([]*Node, len(settings)), make([]error, len(settings))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel() // a start's context bounds only the start
 	var wait sync.WaitGroup
 	for i, s := range settings {
 		wait.Go(func() {
-			nodes[i], errs[i] = Start(t.Context(), s, Options{
+			nodes[i], errs[i] = Start(ctx, s, Options{
 				Version: "test", Registry: prometheus.NewRegistry(),
 				Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})).With("node", s.NodeName),
 			})
+			if errs[i] != nil {
+				cancel() // the others may wait for it
+			}
 		})
 	}
 	wait.Wait()
-	for i, n := range nodes {
-		if errs[i] != nil {
-			t.Fatal(errs[i])
-		}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
 		t.Cleanup(func() { _ = n.Close() }) // tests that care close themselves
 	}
 	return nodes
