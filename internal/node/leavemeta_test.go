@@ -2,88 +2,17 @@ package node
 
 import (
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/testwait"
 	"github.com/quorate/quorate/metasvc"
 )
-
-// clusterSettings are those of nodes of one cluster that know each other, with
-// replicas on three nodes.
-func clusterSettings(t *testing.T, size int) (all []config.Config) {
-	t.Helper()
-	var peers []string
-	for i := range size {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		peers = append(peers, l.Addr().String())
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		s := settingsIn(t.TempDir())
-		s.NodeName = fmt.Sprint("node-", i+1)
-		s.Peer.Listen = peers[i]
-		s.Buckets.Shards, s.Buckets.Replicas = 1, 3
-		all = append(all, s)
-	}
-	for i := range all {
-		all[i].Cluster.Join, all[i].Cluster.Expect = strings.Join(peers, ","), size/2+1
-	}
-	return all
-}
-
-// startAll starts nodes that wait for each other.
-func startAll(t *testing.T, settings []config.Config) (nodes []*Node) {
-	t.Helper()
-	nodes = make([]*Node, len(settings))
-	failed := make(chan error, len(settings))
-	for i, s := range settings {
-		go func() {
-			var err error
-			nodes[i], err = Start(t.Context(), s, Options{
-				Version: "test", Registry: prometheus.NewPedanticRegistry(),
-				Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})).With("on", s.NodeName),
-			})
-			failed <- err
-		}()
-	}
-	for range settings {
-		if err := <-failed; err != nil {
-			t.Error(err)
-		}
-	}
-	for _, n := range nodes {
-		if n == nil {
-			continue
-		}
-		t.Cleanup(func() {
-			if err := n.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		})
-	}
-	if t.Failed() {
-		t.FailNow()
-	}
-	for _, n := range nodes {
-		testwait.Until(t, "the node to be ready", n.ready)
-	}
-	return nodes
-}
 
 // hasMeta tells whether the node runs a metadata replica that votes.
 func (n *Node) hasMeta() bool {
@@ -111,7 +40,7 @@ func (n *Node) isUp() bool {
 // A node that is drained gives its metadata replica up and goes on: its samples
 // move, it can be undrained, and it can have another one.
 func TestADrainedNodeWithAMetadataReplicaGoesOn(t *testing.T) {
-	nodes := startAll(t, clusterSettings(t, 4))
+	nodes := startNodes(t, clusterSettings(t, 4)...)
 	var voters []*Node
 	testwait.For(t, "three metadata replicas", func() bool {
 		voters = voters[:0]
@@ -172,7 +101,7 @@ func TestANodeWhoseMetadataReplicaWasNeverMadeStartsWithout(t *testing.T) {
 		settings[i].Cluster.Expect, settings[i].Buckets.Replicas = 2, 1
 	}
 	settings[1].Cluster.Roles = "data,gateway"
-	nodes := startAll(t, settings)
+	nodes := startNodes(t, settings...)
 	second := nodes[1]
 	if second.hasMeta() {
 		t.Fatal("a node without the role has a metadata replica")
@@ -183,7 +112,7 @@ func TestANodeWhoseMetadataReplicaWasNeverMadeStartsWithout(t *testing.T) {
 	if err := second.identity.holdMeta(settings[1].DataDir, 77); err != nil {
 		t.Fatal(err)
 	}
-	again := startAll(t, settings[1:])[0]
+	again := startNodes(t, settings[1:]...)[0]
 	id, err := openIdentity(settings[1].DataDir, settings[1].NodeName)
 	if err != nil || id.MetaReplica != 0 || again.identity.MetaReplica != 0 {
 		t.Errorf("its identity is %+v, %v", id, err)

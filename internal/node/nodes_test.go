@@ -77,7 +77,7 @@ func startUnready(t *testing.T, settings ...config.Config) []*Node {
 	for i, s := range settings {
 		wait.Go(func() {
 			nodes[i], errs[i] = Start(ctx, s, Options{
-				Version: "test", Registry: prometheus.NewRegistry(),
+				Version: "test", Registry: prometheus.NewPedanticRegistry(),
 				Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})).With("node", s.NodeName),
 			})
 			if errs[i] != nil {
@@ -111,6 +111,6 @@ func (n *Node) awaitMetaVoters(t *testing.T, want int) []metasvc.Member {
 // optionsAgain are options to start a node again with.
 func (n *Node) optionsAgain() Options {
 	o := n.options
-	o.Registry = prometheus.NewRegistry()
+	o.Registry = prometheus.NewPedanticRegistry()
 	return o
 }
