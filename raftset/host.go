@@ -20,6 +20,7 @@ type Host struct {
 	calls   sync.Pool // *call
 	scratch sync.Pool // *scratch
 	vigil   *vigil    // nil without other nodes
+	beat    *beat
 
 	mu     sync.Mutex
 	closed bool
@@ -44,6 +45,7 @@ func NewHost(cfg HostConfig) (*Host, error) {
 		cfg:     cfg,
 		metrics: m,
 		tide:    startTide(),
+		beat:    newBeat(cfg.HeartbeatTimeout),
 		groups:  make(map[quorate.ReplicaSetID]*Group),
 	}
 	h.rounds = &rounds{messenger: cfg.Messenger, timeout: cfg.HeartbeatTimeout, metrics: m, nodes: make(map[quorate.NodeID]*round)}

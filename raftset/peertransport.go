@@ -70,6 +70,8 @@ type letter struct {
 	lane    uint8
 	message []byte
 	timeout time.Duration
+	// heartbeat tells that it leaves at the host's next beat.
+	heartbeat bool
 	// giveUp, when set, is asked at news of the group whether to stop waiting.
 	giveUp func() error
 }
@@ -89,7 +91,18 @@ func (t *peerTransport) call(id raft.ServerID, l letter, response any) error {
 		err    error
 	}
 	done := make(chan result, 1)
-	t.messenger.Send(to.Node, l.lane, l.message, l.timeout, func(answer []byte, err error) { done <- result{answer, err} })
+	settle := func(answer []byte, err error) { done <- result{answer, err} }
+	if l.heartbeat {
+		t.group.host.beat.join(func() {
+			if err := t.over(); err != nil {
+				settle(nil, err)
+				return
+			}
+			t.messenger.Send(to.Node, l.lane, l.message, l.timeout, settle)
+		})
+	} else {
+		t.messenger.Send(to.Node, l.lane, l.message, l.timeout, settle)
+	}
 	for {
 		var news <-chan struct{}
 		if l.giveUp != nil {
@@ -150,7 +163,7 @@ func (t *peerTransport) appendLetter(id raft.ServerID, args *raft.AppendEntriesR
 	message, err := t.to(id, askAppend).appendRequest(args)
 	l := letter{lane: LaneData, message: message, timeout: dataTimeout}
 	if isHeartbeat(args) {
-		l.lane, l.timeout = LaneControl, t.group.host.cfg.HeartbeatTimeout
+		l.lane, l.timeout, l.heartbeat = LaneControl, t.group.host.cfg.HeartbeatTimeout, true
 	}
 	return l, err
 }

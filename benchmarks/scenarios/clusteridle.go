@@ -16,7 +16,7 @@ const openBuckets = 4
 // more Raft groups to do nothing about.
 type clusterIdle struct {
 	Groups []int         `default:"4,50,200" help:"Live groups beside that of the metadata, in multiples of 4; of two in a row the difference is what a group costs."`
-	Settle time.Duration `default:"20s" help:"How long to wait before anything is watched."`
+	Settle time.Duration `default:"10s" help:"For how long no node may have written to a log before anything is watched."`
 	Watch  time.Duration `default:"60s" help:"How long CPU time and messages are watched."`
 }
 
@@ -54,8 +54,8 @@ func (c *clusterIdle) stand(ctx context.Context, l *lab, shards int) (standing, 
 	if err != nil {
 		return standing{}, err
 	}
-	if err := wait(ctx, c.Settle); err != nil {
-		return standing{}, err
+	if err := c.settle(ctx, servers); err != nil {
+		return standing{}, errors.Join(err, servers.explain())
 	}
 	var sum standing
 	before := make([]standing, len(servers.nodes))
@@ -87,6 +87,24 @@ func (c *clusterIdle) stand(ctx context.Context, l *lab, shards int) (standing, 
 		sum.calls += (after.calls - before[i].calls) / seconds
 	}
 	return sum.over(float64(len(servers.nodes))), servers.stop()
+}
+
+// settle waits until all groups are formed and have leaders, which is when
+// nothing is written to their logs any more.
+func (c *clusterIdle) settle(ctx context.Context, servers *cluster) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+	defer cancel()
+	before := -1.0
+	for {
+		now, err := servers.total(ctx, "quorate_raft_log_store_seconds")
+		if err != nil || now == before {
+			return err
+		}
+		before = now
+		if err := wait(ctx, c.Settle); err != nil {
+			return fmt.Errorf("wait for the groups to settle: %w", err)
+		}
+	}
 }
 
 func (s standing) over(n float64) standing {

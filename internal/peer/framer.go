@@ -1,6 +1,8 @@
 package peer
 
 import (
+	"runtime"
+
 	"google.golang.org/grpc/mem"
 )
 
@@ -20,6 +22,11 @@ type framer struct {
 	bytes    int // of the frame, large bodies left out
 	full     bool
 }
+
+// gather lets the goroutines that are ready to run go first: whatever they have
+// to send goes with the frame that is about to be made. Whoever wakes a writer
+// would else be followed by it at once, and every message have its own frame.
+func gather() { runtime.Gosched() }
 
 // add adds a message; false tells that the frame is full without it.
 func (f *framer) add(id uint64, body []byte) bool {

@@ -163,6 +163,7 @@ func (a *answers) run() {
 			case <-a.ending:
 				return
 			case <-a.wake:
+				gather()
 			}
 			continue
 		}

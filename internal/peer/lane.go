@@ -331,6 +331,7 @@ func (l *lane) write(stream grpc.ClientStream, ended <-chan struct{}) {
 			case <-ended:
 				return
 			case <-l.wake:
+				gather()
 			}
 			continue
 		}
