@@ -40,7 +40,7 @@ func (n *Node) isUp() bool {
 // A node that is drained gives its metadata replica up and goes on: its samples
 // move, it can be undrained, and it can have another one.
 func TestADrainedNodeWithAMetadataReplicaGoesOn(t *testing.T) {
-	nodes := startNodes(t, clusterSettings(t, 4)...)
+	nodes := startNodes(t, founders(t, 4)...)
 	var voters []*Node
 	testwait.For(t, "three metadata replicas", func() bool {
 		voters = voters[:0]
@@ -96,7 +96,7 @@ func TestADrainedNodeWithAMetadataReplicaGoesOn(t *testing.T) {
 // A crash after the identity has noted a metadata replica that was then never
 // made, as older releases could leave it, and before it is noted.
 func TestANodeWhoseMetadataReplicaWasNeverMadeStartsWithout(t *testing.T) {
-	settings := clusterSettings(t, 2)
+	settings := founders(t, 2)
 	for i := range settings {
 		settings[i].Cluster.Expect, settings[i].Buckets.Replicas = 2, 1
 	}
