@@ -19,7 +19,7 @@ const ctlTimeout = 10 * time.Minute
 type ctlCommand struct {
 	Nodes       ctlNodes       `cmd:"" help:"The nodes: list, describe, drain, undrain, remove."`
 	Tenants     ctlTenants     `cmd:"" help:"The tenants: list, describe."`
-	Policies    ctlPolicies    `cmd:"" help:"The policies: list, describe."`
+	Policies    ctlPolicies    `cmd:"" help:"The policies: list, describe, alter."`
 	Buckets     ctlBuckets     `cmd:"" help:"The buckets of time: list, describe, cut, seal."`
 	Sets        ctlSets        `cmd:"" help:"The ReplicaSets: list, describe, transfer, add, remove, move, checksum, repair."`
 	Replicas    ctlReplicas    `cmd:"" help:"The replicas of the sets: list."`

@@ -76,6 +76,7 @@ func (c *ctlTenantsList) run(ctx context.Context, p process) error {
 type ctlPolicies struct {
 	List     ctlPoliciesList     `cmd:"" help:"List the policies."`
 	Describe ctlPoliciesDescribe `cmd:"" help:"Show a policy, and its buckets."`
+	Alter    ctlPoliciesAlter    `cmd:"" help:"Change what a policy says, for the whole cluster."`
 }
 
 type ctlPoliciesDescribe struct {
@@ -91,7 +92,8 @@ type ctlPoliciesList struct{ adminFlags }
 
 func (c *ctlPoliciesList) run(ctx context.Context, p process) error {
 	return c.list(ctx, p, "policies", nil, column{"policy", "name"}, column{"span", "span"}, column{"shards", "shards"},
-		column{"replicas", "replicas"}, column{"late window", "late_window"}, column{"retention", "retention"}, column{"zones", "zones"})
+		column{"replicas", "replicas"}, column{"late window", "late_window"}, column{"retention", "retention"},
+		column{"future bound", "future_bound"}, column{"zones", "zones"})
 }
 
 type ctlBuckets struct {

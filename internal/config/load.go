@@ -162,11 +162,11 @@ func (l *loader) checkTogether() {
 	atMost("write.max_wire_bytes", "write.max_decoded_bytes", c.Write.MaxWireBytes <= c.Write.MaxDecodedBytes)
 	atMost("write.max_decoded_bytes", "write.max_in_flight_bytes", c.Write.MaxDecodedBytes <= c.Write.MaxInFlightBytes)
 	atMost("flush.max_memcache_bytes", "flush.max_total_memcache_bytes", c.Flush.MaxMemcacheBytes <= c.Flush.MaxTotalMemcacheBytes)
-	atMost("buckets.late_window", "buckets.span", c.Buckets.LateWindow <= c.Buckets.Span)
 	atMost("storage.full_space_bytes", "storage.low_space_bytes", c.Storage.FullSpaceBytes <= c.Storage.LowSpaceBytes)
 	atMost("storage.reserve_space_bytes", "storage.full_space_bytes", c.Storage.ReserveSpaceBytes <= c.Storage.FullSpaceBytes)
-	atMost("buckets.future_bound", "buckets.span", c.Buckets.FutureBound <= c.Buckets.Span)
-	atMost("buckets.span", "buckets.retention", c.Buckets.Span <= c.Buckets.Retention)
+	for _, rule := range bucketRules(&c.Buckets) {
+		atMost(rule.lower, rule.upper, rule.holds)
+	}
 	if samePort(c.HTTP.Listen, c.Admin.Listen) {
 		l.failTogether("admin.listen", "http.listen", fmt.Errorf("%q is http.listen, too", c.Admin.Listen))
 	}

@@ -108,19 +108,22 @@ func querySettings(q *Query) []setting {
 	}
 }
 
+// foundsPolicy is said of every setting of the default policy.
+const foundsPolicy = " In a cluster of several nodes `quorate ctl policies alter` changes it."
+
 func bucketSettings(b *Buckets) []setting {
 	return []setting{
-		{"buckets.span", "How much time one bucket covers; buckets start at multiples of it (UTC). Spans below an hour are for tests.",
+		{"buckets.span", "How much time one bucket covers; buckets start at multiples of it (UTC). Spans below an hour are for tests." + foundsPolicy,
 			durationValue{&b.Span, minute, year}},
-		{"buckets.shards", "Into how many ReplicaSets the series of a new bucket are spread. Existing buckets keep theirs.",
+		{"buckets.shards", "Into how many ReplicaSets the series of a new bucket are spread. Existing buckets keep theirs." + foundsPolicy,
 			countValue{&b.Shards, 1, 1024}},
-		{"buckets.replicas", "How many nodes hold each ReplicaSet of a new bucket; a write is acknowledged when a majority of them has it on disk. A cluster of fewer data nodes takes no writes. An odd number: an even one survives no more failures than the odd one below it.",
+		{"buckets.replicas", "How many nodes hold each ReplicaSet of a new bucket; a write is acknowledged when a majority of them has it on disk. A cluster of fewer data nodes takes no writes. An odd number: an even one survives no more failures than the odd one below it. Existing ones get more when it grows, and keep what they have when it falls." + foundsPolicy,
 			countValue{&b.Replicas, 1, 9}},
-		{"buckets.late_window", "How long after its end a bucket waits for samples that come late before it is sealed: compacted for good and checked. At most `buckets.span`. Later ones are taken as well, at a higher cost, and sealed in their turn when none has come for as long.",
+		{"buckets.late_window", "How long after its end a bucket waits for samples that come late before it is sealed: compacted for good and checked. At most `buckets.span`. Later ones are taken as well, at a higher cost, and sealed in their turn when none has come for as long." + foundsPolicy,
 			durationValue{&b.LateWindow, time.Second, year}},
-		{"buckets.retention", "How old samples may get. Older ones are refused (400), and a bucket is dropped when all of it is older. At least `buckets.span`. What was dropped is not taken again when this grows.",
+		{"buckets.retention", "How old samples may get. Older ones are refused (400), and a bucket is dropped when all of it is older. At least `buckets.span`. What was dropped is not taken again when this grows." + foundsPolicy,
 			durationValue{&b.Retention, minute, 100 * year}},
-		{"buckets.future_bound", "How far ahead of the server's clock a sample's time may lie (400 above). At most `buckets.span`.",
+		{"buckets.future_bound", "How far ahead of the server's clock a sample's time may lie (400 above). At most `buckets.span`." + foundsPolicy,
 			durationValue{&b.FutureBound, time.Second, day}},
 	}
 }

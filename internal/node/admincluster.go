@@ -32,6 +32,7 @@ func (a *clusterAdmin) register(mux *http.ServeMux) {
 		"POST /api/v1/admin/nodes/remove":       a.changeNode((*metasvc.Client).RemoveNode),
 		"GET /api/v1/admin/tenants":             a.tenants,
 		"GET /api/v1/admin/policies":            a.policies,
+		"POST /api/v1/admin/policies/alter":     a.alterPolicy,
 		"GET /api/v1/admin/buckets":             a.buckets,
 		"POST /api/v1/admin/cut":                a.cut,
 		"GET /api/v1/admin/cluster/sets":        a.clusterSets,

@@ -219,11 +219,7 @@ func (n *Node) formMeta(ctx context.Context) error {
 }
 
 func (n *Node) defaultPolicy() metasvc.PolicySpec {
-	b := n.settings.Buckets
-	p := metasvc.DefaultPolicy()
-	p.Span, p.Shards, p.Replicas = b.Span, b.Shards, b.Replicas
-	p.LateWindow, p.Retention, p.FutureBound = b.LateWindow, b.Retention, b.FutureBound
-	return p
+	return policyOf(metasvc.DefaultPolicy(), n.settings.Buckets)
 }
 
 // runMeta keeps this node's part of the metadata service going until the context
