@@ -111,7 +111,8 @@ func (l *ledger) Freeze() (quorate.Frozen, error) {
 }
 
 func (l *ledger) Restore(_ context.Context, payload []byte, index uint64) error {
-	<-time.After(l.restoreTakes)
+	opening := time.NewTimer(l.restoreTakes)
+	<-opening.C
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines, l.index = decodeLines(payload), index

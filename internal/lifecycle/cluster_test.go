@@ -176,7 +176,14 @@ func (c *cluster) wantFile(t *testing.T, r *rig, set *metasvc.ReplicaSet, want s
 // change has the members of the set changed.
 func (c *cluster) change(t *testing.T, set setID, add quorate.NodeID, remove quorate.ReplicaID) {
 	t.Helper()
-	c.one().do(t, metasvc.BeginMembers{Set: set, Term: term, Add: add, Remove: remove})
+	var well []quorate.ReplicaID
+	for _, m := range c.one().client.Map().Set(set).Members {
+		if m.Replica != remove {
+			well = append(well, m.Replica)
+		}
+	}
+	slices.Sort(well)
+	c.one().do(t, metasvc.BeginMembers{Set: set, Term: term, Add: add, Remove: remove, Well: well})
 }
 
 func (c *cluster) awaitChanged(t *testing.T, set setID) {

@@ -65,7 +65,7 @@ func (m *Manager) mend(ctx context.Context, set *metasvc.ReplicaSet, r *replica)
 	if r.sealed != nil {
 		return m.replaceFile(ctx, set, r, found)
 	}
-	return m.quarantine(ctx, set, r, found)
+	return m.quarantine(ctx, r, found)
 }
 
 // examineFiles reads all files of a replica, and returns what is wrong with the
@@ -154,7 +154,7 @@ func (m *Manager) replaceFile(ctx context.Context, set *metasvc.ReplicaSet, r *r
 // the others are a quorum without it: it never votes again, and is reported as
 // broken, so that another is made in its place. Until then it goes on, and what it
 // cannot read is an error.
-func (m *Manager) quarantine(ctx context.Context, set *metasvc.ReplicaSet, r *replica, damage error) error {
+func (m *Manager) quarantine(ctx context.Context, r *replica, damage error) error {
 	voters := r.group.Configuration().Voters
 	ready := 0
 	for _, v := range voters {

@@ -63,5 +63,5 @@ func RelinquishLead(ctx context.Context, g *raftset.Group) error {
 	if err := transfer(ctx, g, to); !errors.Is(err, errNotYet) {
 		return err
 	}
-	return nil // another leads already
+	return nil //nolint:nilerr // another leads already
 }
