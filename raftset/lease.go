@@ -131,8 +131,10 @@ func (t *peerTransport) askPromise(id raft.ServerID, args *raft.AppendEntriesReq
 	if err != nil {
 		return err
 	}
+	l := t.control(message)
+	l.heartbeat = true
 	var answer promised
-	switch err := t.call(id, t.control(message), &answer); {
+	switch err := t.call(id, l, &answer); {
 	case isUnknown(err):
 		t.lease.ignored(to.Replica, sent)
 		return errNotAsked

@@ -206,6 +206,34 @@ func TestReadsUnderALeaseAskNobody(t *testing.T) {
 	})
 }
 
+// Heartbeats that ask for promises leave with the others of their host.
+func TestPromisesAreAskedForAtTheBeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, leased())
+		n := c.leader(t)
+		beat := n.host.beat
+		off := make(chan time.Duration, 1000)
+		c.network.with(func() {
+			c.network.drop = func(_, _ quorate.NodeID, m []byte) bool {
+				if messageKind(m[1]) == askPromise {
+					off <- time.Since(beat.begun) % beat.every
+				}
+				return false
+			}
+		})
+		pauseFor(2 * time.Second)
+		c.network.with(func() { c.network.drop = nil })
+		if len(off) < 10 {
+			t.Fatalf("%d promises were asked for in 2 s", len(off))
+		}
+		for range len(off) {
+			if d := <-off; d != 0 {
+				t.Errorf("a promise was asked for %v after a beat", d)
+			}
+		}
+	})
+}
+
 // A lease that has run out is none, and comes back.
 func TestWithoutALeaseAMajorityIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
