@@ -260,7 +260,7 @@ func TestWhetherARowIsTooOldDoesNotDependOnTheRowsBeforeIt(t *testing.T) {
 		r := newRig(t)
 		policy := metasvc.DefaultPolicy()
 		policy.Span, policy.LateWindow, policy.Retention = time.Hour, time.Hour, 2*time.Hour
-		r.leader.do(t, metasvc.AlterPolicy{ID: 1, Policy: policy})
+		r.leader.do(t, metasvc.AlterPolicy{ID: 1, Term: 1, Policy: policy})
 		testwait.For(t, "the shorter retention in the map", func() bool { return r.client.Map().Policy(1).Retention == 2*time.Hour })
 		var rows []float
 		for i, seconds := range order {

@@ -218,11 +218,11 @@ func TestABucketThatIsBeingDroppedIsNeitherReadNorWritten(t *testing.T) {
 	r.mustWrite(t, metric{l, []float{{at(-7100), 1}, {at(-1900), 2}, {at(0), 3}}})
 	policy := metasvc.DefaultPolicy()
 	policy.Span, policy.LateWindow, policy.Retention = time.Hour, time.Hour, 80*time.Minute // the first bucket ended 90 minutes ago
-	r.leader.do(t, metasvc.AlterPolicy{ID: 1, Policy: policy})
+	r.leader.do(t, metasvc.AlterPolicy{ID: 1, Term: 1, Policy: policy})
 	r.leader.do(t, metasvc.BeginDrop{Bucket: r.client.Map().Bucket(1, at(-7100)).ID, Term: 1, Now: now.UnixMilli()})
 	testwait.For(t, "the drop in the map", func() bool { return r.client.Map().Policy(1).Horizon != metasvc.NoHorizon })
 	policy.Retention = 30 * 24 * time.Hour // never brings it back
-	r.leader.do(t, metasvc.AlterPolicy{ID: 1, Policy: policy})
+	r.leader.do(t, metasvc.AlterPolicy{ID: 1, Term: 1, Policy: policy})
 	testwait.For(t, "the longer retention in the map", func() bool { return r.client.Map().Policy(1).Retention == policy.Retention })
 	expect(t, r.read(t, named("m")), `{__name__="m"}: -1900=2 0=3`)
 	result, _, err := r.write(t, metric{l, []float{{at(-7000), 4}, {at(1), 5}}})
