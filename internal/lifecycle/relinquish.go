@@ -36,6 +36,9 @@ func (m *Manager) Relinquish(ctx context.Context) error {
 	)
 	turns := make(chan struct{}, handoversAtOnce)
 	for _, g := range groups {
+		if ctx.Err() != nil {
+			break
+		}
 		turns <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-turns }()
@@ -53,7 +56,7 @@ func (m *Manager) Relinquish(ctx context.Context) error {
 // RelinquishLead hands the lead of a group over, if the replica leads and there
 // is a member that has caught up.
 func RelinquishLead(ctx context.Context, g *raftset.Group) error {
-	if _, leads := g.Leadership(); !leads || ctx.Err() != nil {
+	if _, leads := g.Leadership(); !leads {
 		return nil
 	}
 	to, ok := successor(g, g.Configuration(), g.Replica())
@@ -63,5 +66,5 @@ func RelinquishLead(ctx context.Context, g *raftset.Group) error {
 	if err := transfer(ctx, g, to); !errors.Is(err, errNotYet) {
 		return err
 	}
-	return nil //nolint:nilerr // another leads already
+	return nil // another leads already
 }
