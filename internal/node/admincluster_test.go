@@ -101,8 +101,10 @@ func TestEverythingAboutAClusterIsShownAtAnyNode(t *testing.T) {
 		}
 	}
 
-	// A loop is paused wherever it might run.
-	nodes[0].awaitMetaVoters(t, 3)
+	// A loop is paused wherever it might run, as far as the asked node knows.
+	for _, n := range nodes {
+		n.awaitMetaVoters(t, 3)
+	}
 	paused := func(n *Node, want bool) {
 		t.Helper()
 		testwait.Until(t, "the loops", func() error {
