@@ -76,9 +76,12 @@ func TestAFrozenNodeIsNeverStale(t *testing.T) {
 	}
 }
 
+// byLease names the runs in which leaders confirm reads by their lease.
+const byLease = "by lease"
+
 // readSettings adds both ways in which reads are confirmed to settings.
 func readSettings(settings string) map[string]string {
-	return map[string]string{"by round": settings, "by lease": settings + "cluster: {read_lease: true}\n"}
+	return map[string]string{"by round": settings, byLease: settings + "cluster: {read_lease: true}\n"}
 }
 
 func freezeEachNode(t *testing.T, settings string) {

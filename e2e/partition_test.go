@@ -51,11 +51,12 @@ func startClusterOn(t *testing.T, h *hosts, settings string) *cluster {
 // and after it has healed all is as it was.
 func TestPartitionsLoseNothingAndShowNothingStale(t *testing.T) {
 	for name, settings := range readSettings(partitionSettings) {
-		t.Run(name, func(t *testing.T) { partitionNodes(t, settings) })
+		t.Run(name, func(t *testing.T) { partitionNodes(t, settings, name == byLease) })
 	}
 }
 
-func partitionNodes(t *testing.T, settings string) {
+// partitionNodes goes through all partitions, or some of each kind.
+func partitionNodes(t *testing.T, settings string, some bool) {
 	t.Helper()
 	h := newHosts(t, 3)
 	c := startClusterOn(t, h, settings)
@@ -83,6 +84,9 @@ func partitionNodes(t *testing.T, settings string) {
 			}
 		},
 	} {
+		if some && !strings.HasPrefix(name, "node 1 ") {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			before, _, _ := l.count()
 			l.during(t, func() {
