@@ -32,10 +32,10 @@ func TestVerifyFindsDamage(t *testing.T) {
 	}
 	load()
 	testwait.For(t, "blocks to be written", func() bool { return flushFiles(t, s.dir) >= 2 })
-	load() // for the logs
 	if r := runTool(t, s.dir, s.binary, "verify", "data"); r.code != 2 || !strings.Contains(r.stderr, "in use by a running server") {
 		t.Errorf("of a directory in use: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
+	load() // for the logs, until the next flush
 	if code, _ := s.terminate(t); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
