@@ -3,7 +3,7 @@
 
 GO       ?= go
 BIN      ?= bin
-FUZZTIME ?= 10s
+FUZZTIME ?= 6s
 
 .PHONY: help build run test race lint fuzz e2e bench prometheus ci clean
 
