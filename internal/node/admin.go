@@ -134,6 +134,20 @@ func (a *adminAPI) setRetention(r *http.Request) (any, error) {
 	}{name, retention.String()}, nil
 }
 
+// parseTimeout reads ?timeout=, how long a request may wait; without it that is
+// usual.
+func parseTimeout(r *http.Request, usual time.Duration) (time.Duration, error) {
+	text := r.FormValue("timeout")
+	if text == "" {
+		return usual, nil
+	}
+	d, err := model.ParseDuration(text)
+	if err != nil {
+		return 0, quorate.Errorf(quorate.Invalid, "timeout %q is not a duration such as 30s or 5m: %w", text, err)
+	}
+	return time.Duration(d), nil
+}
+
 // parseInstant reads a time as Prometheus' API does: RFC 3339, or seconds since
 // the epoch, with a fraction or without. It returns milliseconds.
 func parseInstant(name, text string) (int64, error) {

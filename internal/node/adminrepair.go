@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prometheus/common/model"
-
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/metasvc"
 )
@@ -39,13 +37,9 @@ func (a *clusterAdmin) repair(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	timeout := repairTimeout
-	if text := r.FormValue("timeout"); text != "" {
-		d, err := model.ParseDuration(text)
-		if err != nil {
-			return nil, quorate.Errorf(quorate.Invalid, "timeout %q is not a duration such as 30s or 5m: %w", text, err)
-		}
-		timeout = time.Duration(d)
+	timeout, err := parseTimeout(r, repairTimeout)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/model"
-
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/metasvc"
 )
@@ -46,13 +44,9 @@ func (a *adminAPI) seal(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	timeout := sealTimeout
-	if text := r.FormValue("timeout"); text != "" {
-		d, err := model.ParseDuration(text)
-		if err != nil {
-			return nil, quorate.Errorf(quorate.Invalid, "timeout %q is not a duration such as 30s or 5m: %w", text, err)
-		}
-		timeout = time.Duration(d)
+	timeout, err := parseTimeout(r, sealTimeout)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
