@@ -89,7 +89,10 @@ func (l *lab) start(ctx context.Context, s *server, binary string, args ...strin
 	if err := l.launch(ctx, s, binary, args...); err != nil {
 		return nil, 0, err
 	}
-	return s, time.Since(began), s.ready(ctx)
+	if err := s.ready(ctx); err != nil {
+		return nil, 0, err
+	}
+	return s, time.Since(began), nil
 }
 
 // launch starts a server's process.
