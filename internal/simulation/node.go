@@ -291,12 +291,15 @@ func (n *node) die(p *process) error {
 	return err
 }
 
-// retire ends a node for good.
+// retire ends a node for good. It is retired before it is killed, so that nobody
+// starts it in between.
 func (n *node) retire() error {
+	n.take()
+	n.retired = true
+	n.yield()
 	n.sim.kill("it is no member any more", n)
 	n.take()
 	defer n.yield()
-	n.retired = true
 	return os.RemoveAll(n.dir)
 }
 
