@@ -77,39 +77,106 @@ func TestALostNodeIsReplacedWithoutACommand(t *testing.T) {
 	c.check(t, l) // by the returned node as well
 }
 
-// A node that joins a loaded cluster leads its share of new writes from the next
-// cut on, and no old data moves to it.
-func TestANewNodeTakesItsShareFromACutOn(t *testing.T) {
-	settings := killSettings + "buckets: {future_bound: 5s, shards: 4}\n"
+// Two nodes join a loaded cluster: from the next cut on they hold and lead their
+// share of what is written, and no old data moves to them.
+func TestNewNodesTakeTheirShareFromACutOn(t *testing.T) {
+	const shards, replicas = 5, 3
+	bound, whole := 5*time.Second, killRounds(t) > usualKillRounds
+	if whole {
+		bound = time.Minute
+	}
+	settings := killSettings + fmt.Sprintf("buckets: {future_bound: %v, shards: %d}\n", bound, shards)
 	c := startCluster(t, 3, settings)
-	l := clusterLoad(c)
+	l, live := clusterLoad(c), newLiveLoad(c.writeURLs(), clusterWriters, "fig")
+	before := c.nodes[0].clusterSets(t)
+	var cut time.Time
 	l.during(t, func() {
-		let(t, time.Second)
-		began := time.Now()
-		s := c.add(t, settings)
-		if status, body := post(t, "http://"+c.nodes[0].admin+"/api/v1/admin/cut"); status != http.StatusOK {
-			t.Fatalf("cut: %d %s", status, body)
-		}
-		testwait.Until(t, "the new node to lead sets of the new bucket", every(100*time.Millisecond, func() error {
-			for _, set := range s.clusterSets(t) {
-				if strings.HasSuffix(set.Leader, "@node-4") {
-					return nil
+		live.during(t, func() {
+			let(t, time.Second)
+			newcomers := []*server{c.add(t, settings), c.add(t, settings)}
+			began := time.Now()
+			if status, body := post(t, "http://"+c.nodes[0].admin+"/api/v1/admin/cut"); status != http.StatusOK {
+				t.Fatalf("cut: %d %s", status, body)
+			}
+			var shares map[string]share
+			testwait.Until(t, "the new nodes to lead sets of the new bucket", every(100*time.Millisecond, func() error {
+				shares, cut = sharesOfTheNew(t, c.nodes[0].clusterSets(t), before)
+				for _, name := range []string{"node-4", "node-5"} {
+					if shares[name].leads == 0 {
+						return fmt.Errorf("%s leads none: %v", name, shares)
+					}
+				}
+				return nil
+			}))
+			t.Logf("they lead %v after the cut was asked for, of what is written from %v after it on: %v",
+				time.Since(began).Round(100*time.Millisecond), cut.Sub(began).Round(100*time.Millisecond), shares)
+			for name, s := range shares {
+				if fair := shards * replicas / len(c.nodes); s.holds < fair-1 || s.holds > fair+1 {
+					t.Errorf("%s holds %d of the new bucket's replicas, its share are %d", name, s.holds, fair)
 				}
 			}
-			return fmt.Errorf("it leads none of %v", s.clusterSets(t))
-		}))
-		t.Logf("the new node leads after %v", time.Since(began).Round(100*time.Millisecond))
-		for _, set := range s.clusterSets(t) {
-			start, err := time.Parse(time.RFC3339, set.Start)
-			if err != nil {
-				t.Fatal(err)
+			if whole { // it takes some minutes
+				let(t, time.Until(cut.Add(3*time.Second)))
 			}
-			if set.on("node-4") && start.Before(began) {
-				t.Errorf("set %d of %s, which was there before, has moved to the new node", set.Set, set.Start)
+			for _, s := range newcomers {
+				if n, err := s.metric(t, "quorate_node_fetched_bytes_total"); err != nil || n != 0 {
+					t.Errorf("a new node fetched %v bytes of old data: %v", n, err)
+				}
 			}
-		}
+		})
 	})
+	after := c.nodes[0].clusterSets(t)
+	for _, old := range before {
+		i := slices.IndexFunc(after, func(s clusterSet) bool { return s.Set == old.Set })
+		if i >= 0 && !slices.Equal(after[i].Members, old.Members) {
+			t.Errorf("set %d was on %v before the nodes joined, and is on %v", old.Set, old.Members, after[i].Members)
+		}
+	}
+	for _, w := range live.writers {
+		if last := time.UnixMilli(w.time(len(w.outcomes) - 1)); whole && last.Before(cut) {
+			t.Errorf("writer %d sent nothing to the new bucket: its last sample is of %v, the cut of %v", w.number, last, cut)
+		}
+	}
 	c.check(t, l)
+	c.check(t, live)
+}
+
+// share is what a node has of a bucket.
+type share struct{ holds, leads int }
+
+// sharesOfTheNew tells what each node has of the sets of the earliest bucket that
+// was not there before, and when that begins.
+func sharesOfTheNew(t *testing.T, sets, before []clusterSet) (map[string]share, time.Time) {
+	t.Helper()
+	var first time.Time
+	shares := make(map[string]share)
+	for _, set := range sets {
+		if slices.ContainsFunc(before, func(b clusterSet) bool { return b.Start == set.Start }) {
+			continue
+		}
+		start, err := time.Parse(time.RFC3339, set.Start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case first.IsZero() || start.Before(first):
+			first = start
+			clear(shares)
+		case start.After(first):
+			continue
+		}
+		_, leader, _ := strings.Cut(set.Leader, "@")
+		for _, m := range set.Members {
+			_, name, _ := strings.Cut(m, "@")
+			s := shares[name]
+			s.holds++
+			if name == leader {
+				s.leads++
+			}
+			shares[name] = s
+		}
+	}
+	return shares, first
 }
 
 // Nodes are stopped and started one after the other in the middle of a load.

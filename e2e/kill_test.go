@@ -115,11 +115,13 @@ func TestKillNineLosesNothing(t *testing.T) {
 	}
 }
 
+const usualKillRounds = 20
+
 func killRounds(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("QUORATE_E2E_ROUNDS")
 	if text == "" {
-		return 20
+		return usualKillRounds
 	}
 	rounds, err := strconv.Atoi(text)
 	if err != nil || rounds < 1 {

@@ -43,6 +43,7 @@ type writer struct {
 	urls     []string // of the nodes it may write to
 	at       int      // which of them it writes to
 	start    int64    // time of tick 0, in ms
+	live     bool     // no tick is sent before its time has come
 	random   *rand.Rand
 	outcomes []outcome // by tick; the samples of a request share their fate
 	pending  int       // the tick to send again; -1 for none
@@ -75,6 +76,9 @@ func (w *writer) run(ctx context.Context, client *http.Client, inFlight *atomic.
 		tick := w.pending
 		if tick < 0 {
 			tick = len(w.outcomes)
+			if w.live {
+				pause(ctx, time.Until(time.UnixMilli(w.time(tick))))
+			}
 			w.outcomes = append(w.outcomes, unknown)
 		} else {
 			w.resent++
@@ -169,6 +173,15 @@ func newLoadOn(urls []string, writers int, start time.Time, tenants ...string) *
 			number: i, tenant: tenants[i%len(tenants)], urls: urls, at: i % len(urls), start: start.UnixMilli(),
 			random: rand.New(rand.NewPCG(uint64(i), 7)), pending: -1,
 		})
+	}
+	return l
+}
+
+// newLiveLoad makes writers whose samples are of the time at which they are sent.
+func newLiveLoad(urls []string, writers int, tenants ...string) *load {
+	l := newLoadOn(urls, writers, time.Now(), tenants...)
+	for _, w := range l.writers {
+		w.live = true
 	}
 	return l
 }

@@ -66,7 +66,7 @@ func (m *Manager) watchSpace(ctx context.Context) {
 		case now := <-timer.C:
 			before := m.space.now()
 			m.space.look()
-			groups := m.led()
+			groups := m.led(m.cfg.Metadata())
 			if (now.Sub(asked) >= askSpaceEvery || m.space.now() > before) && m.cfg.Peers != nil {
 				asked = now
 				m.askSpace(ctx, groups)
@@ -82,9 +82,9 @@ func (m *Manager) watchSpace(ctx context.Context) {
 	}
 }
 
-// led lists the groups that are led here and have other voters, the metadata's
-// among them.
-func (m *Manager) led() (groups []*raftset.Group) {
+// led lists the groups that are led here and have other voters: of the sets, and
+// of some others, nil ones aside.
+func (m *Manager) led(others ...*raftset.Group) (groups []*raftset.Group) {
 	add := func(g *raftset.Group) {
 		if g == nil {
 			return
@@ -93,7 +93,9 @@ func (m *Manager) led() (groups []*raftset.Group) {
 			groups = append(groups, g)
 		}
 	}
-	add(m.cfg.Metadata())
+	for _, g := range others {
+		add(g)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.replicas {

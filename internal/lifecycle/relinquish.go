@@ -21,21 +21,13 @@ const handoversAtOnce = 16
 // Errors are those of hand-overs that failed, all of them; the context bounds the
 // whole.
 func (m *Manager) Relinquish(ctx context.Context) error {
-	m.mu.Lock()
-	groups := make([]*raftset.Group, 0, len(m.replicas))
-	for _, r := range m.replicas {
-		if r.group != nil {
-			groups = append(groups, r.group)
-		}
-	}
-	m.mu.Unlock()
 	var (
 		wait sync.WaitGroup
 		mu   sync.Mutex
 		errs []error
 	)
 	turns := make(chan struct{}, handoversAtOnce)
-	for _, g := range groups {
+	for _, g := range m.led() {
 		if ctx.Err() != nil {
 			break
 		}
