@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,25 @@ func (c *cluster) awaitReady(t *testing.T, nodes ...*server) {
 	for _, s := range nodes {
 		s.waitReady(t, s.url("/-/ready"))
 	}
+}
+
+// metaLeader is the node that leads the metadata.
+func (c *cluster) metaLeader(t *testing.T) (leader *server) {
+	t.Helper()
+	testwait.Until(t, "a leader of the metadata", every(100*time.Millisecond, func() error {
+		var nodes []struct{ Name, Meta string }
+		if err := c.nodes[0].adminData(t, "nodes", &nodes); err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			if n.Meta == "leader" {
+				leader = c.nodes[slices.IndexFunc(c.nodes, func(s *server) bool { return s.args[0] == "--node.name="+n.Name })]
+				return nil
+			}
+		}
+		return fmt.Errorf("none of %v leads", nodes)
+	}))
+	return leader
 }
 
 // writeURLs are where the nodes take writes.

@@ -81,7 +81,7 @@ func TestALostNodeIsReplacedWithoutACommand(t *testing.T) {
 // share of what is written, and no old data moves to them.
 func TestNewNodesTakeTheirShareFromACutOn(t *testing.T) {
 	const shards, replicas = 5, 3
-	bound, whole := 5*time.Second, killRounds(t) > usualKillRounds
+	bound, whole := 5*time.Second, atLength(t)
 	if whole {
 		bound = time.Minute
 	}

@@ -44,6 +44,8 @@ type writer struct {
 	at       int      // which of them it writes to
 	start    int64    // time of tick 0, in ms
 	live     bool     // no tick is sent before its time has come
+	every    time.Duration
+	due      time.Time // when the next tick is sent at the earliest
 	random   *rand.Rand
 	outcomes []outcome // by tick; the samples of a request share their fate
 	pending  int       // the tick to send again; -1 for none
@@ -76,9 +78,7 @@ func (w *writer) run(ctx context.Context, client *http.Client, inFlight *atomic.
 		tick := w.pending
 		if tick < 0 {
 			tick = len(w.outcomes)
-			if w.live {
-				pause(ctx, time.Until(time.UnixMilli(w.time(tick))))
-			}
+			w.await(ctx, tick)
 			w.outcomes = append(w.outcomes, unknown)
 		} else {
 			w.resent++
@@ -118,6 +118,22 @@ func (w *writer) run(ctx context.Context, client *http.Client, inFlight *atomic.
 		}
 	}
 	return nil
+}
+
+// await waits until a tick is due: its time has come, or the pace allows it.
+func (w *writer) await(ctx context.Context, tick int) {
+	switch {
+	case w.live:
+		w.due = time.UnixMilli(w.time(tick))
+	case w.every > 0:
+		w.due = w.due.Add(w.every)
+		if late := time.Now(); late.After(w.due) {
+			w.due = late
+		}
+	default:
+		return
+	}
+	pause(ctx, time.Until(w.due))
 }
 
 // send writes one tick. An error means that no answer came.

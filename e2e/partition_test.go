@@ -49,9 +49,17 @@ func startClusterOn(t *testing.T, h *hosts, settings string) *cluster {
 // Every partition of three nodes, both ways and one way: the majority goes on,
 // the others acknowledge nothing that is lost and answer nothing that is stale,
 // and after it has healed all is as it was.
-func TestPartitionsLoseNothingAndShowNothingStale(t *testing.T) {
+func TestProtocol24PartitionsLoseNothingAndShowNothingStale(t *testing.T) {
 	for name, settings := range readSettings(partitionSettings) {
-		t.Run(name, func(t *testing.T) { partitionNodes(t, settings, name == byLease) })
+		t.Run(name, func(t *testing.T) {
+			n := 1
+			if atLength(t) {
+				n = rounds(t)
+			}
+			for round := range n {
+				t.Run(fmt.Sprint("round ", round), func(t *testing.T) { partitionNodes(t, settings, name == byLease) })
+			}
+		})
 	}
 }
 

@@ -164,10 +164,10 @@ func TestEnsureTenantFails(t *testing.T) {
 	}
 }
 
-// TestTenantsOfOneVersionOnly changes tenants while readers look them up, and
+// TestProtocol7TenantsOfOneVersionOnly changes tenants while readers look them up, and
 // checks that a record and the map it came with are of one version: the record
 // is what the log had made of the name at the map's version.
-func TestTenantsOfOneVersionOnly(t *testing.T) {
+func TestProtocol7TenantsOfOneVersionOnly(t *testing.T) {
 	leader := newCluster(t)
 	leader.must(t, CreatePolicy{Policy: policy("second", nil)})
 	c := openClient(t, leader, nil)
@@ -293,7 +293,7 @@ func TestABatchThatCreatesAndRemoves(t *testing.T) {
 	}
 }
 
-func TestMapLeaseRunsFromTheSendOfAConfirmedRequest(t *testing.T) {
+func TestProtocol7MapLeaseRunsFromTheSendOfAConfirmedRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leader := newCluster(t)
 		c := openClient(t, leader, nil)
@@ -333,7 +333,7 @@ func TestMapLeaseRunsFromTheSendOfAConfirmedRequest(t *testing.T) {
 	})
 }
 
-func TestALeaseNeedsAMapAsNewAsTheConfirmation(t *testing.T) {
+func TestProtocol7ALeaseNeedsAMapAsNewAsTheConfirmation(t *testing.T) {
 	leader := newCluster(t)
 	// A client whose watch stands still, and so its map.
 	c := &Client{cfg: ClientConfig{Leader: leader, Now: time.Now}, machine: leader.machine, logger: slog.New(slog.DiscardHandler), lease: newLease(time.Now)}
@@ -346,7 +346,7 @@ func TestALeaseNeedsAMapAsNewAsTheConfirmation(t *testing.T) {
 	}
 }
 
-func TestMapFileServesUntilTheStateMachineIsThere(t *testing.T) {
+func TestProtocol7MapFileServesUntilTheStateMachineIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "meta")
 		inDir := func(cfg *ClientConfig) { cfg.Dir = dir }

@@ -9,9 +9,9 @@ import (
 	"github.com/quorate/quorate"
 )
 
-// TestACutMakesRoomForANewBucket, in which nothing is written before every node
+// TestProtocol13ACutMakesRoomForANewBucket, in which nothing is written before every node
 // knows (PROTOCOL 8, 13).
-func TestACutMakesRoomForANewBucket(t *testing.T) {
+func TestProtocol13ACutMakesRoomForANewBucket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := startPaperCluster(t, nil)
 		defer p.close(t)

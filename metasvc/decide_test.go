@@ -26,9 +26,9 @@ func (w *ward) leading(change func(*ControllerConfig)) *Controller {
 	return c
 }
 
-// TestTheLeaderSaysWhenACutIs: by its clock, if it agrees with the others' (PROTOCOL
+// TestProtocol13TheLeaderSaysWhenACutIs: by its clock, if it agrees with the others' (PROTOCOL
 // 13, 17).
-func TestTheLeaderSaysWhenACutIs(t *testing.T) {
+func TestProtocol13TheLeaderSaysWhenACutIs(t *testing.T) {
 	w := newWard(t, "a", "b", "c")
 	c := w.leading(nil)
 	decide := func(c *Controller, command Command) (Command, error) {
@@ -74,9 +74,9 @@ func TestTheLeaderSaysWhenACutIs(t *testing.T) {
 	}
 }
 
-// TestTheLastReadableCopyStays: a replica that is known to have what the set was
+// TestProtocol16TheLastReadableCopyStays: a replica that is known to have what the set was
 // sealed as is of no use while its node is away or says that it is broken (PROTOCOL 16).
-func TestTheLastReadableCopyStays(t *testing.T) {
+func TestProtocol16TheLastReadableCopyStays(t *testing.T) {
 	for _, sealed := range []bool{true, false} {
 		w := newWard(t, "a", "b", "c")
 		id := w.bucket(hours(0, 24), "n1 n2 n3")[0]
@@ -230,9 +230,9 @@ func TestAFileIsNotTheClustersPolicy(t *testing.T) {
 	}
 }
 
-// TestReadsGoPastACutToWhatWasTakenBefore: until a set is told of its cut it may take
+// TestProtocol13ReadsGoPastACutToWhatWasTakenBefore: until a set is told of its cut it may take
 // samples past it, and what it has then stays there (PROTOCOL 13).
-func TestReadsGoPastACutToWhatWasTakenBefore(t *testing.T) {
+func TestProtocol13ReadsGoPastACutToWhatWasTakenBefore(t *testing.T) {
 	w := newWard(t, "a", "b", "c")
 	sets := w.bucket(hours(0, 24), "n1 n2 n3", "n1 n2 n3")
 	at := w.must(t, CutBucket{Policy: 1, Now: 10 * hour}).(CutBucketResult).At

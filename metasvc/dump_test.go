@@ -79,7 +79,7 @@ func TestADumpIsReadAsItWasWritten(t *testing.T) {
 
 // Whatever the lost group went on to do after the dump, nothing of it is taken
 // for part of the restored metadata: not its numbers, not its index, not its records.
-func TestRestoredMetadataAreNewerThanAllThatWasLost(t *testing.T) {
+func TestProtocol16RestoredMetadataAreNewerThanAllThatWasLost(t *testing.T) {
 	leader := lived(t)
 	d, err := leader.machine.Dump(time.UnixMilli(1))
 	if err != nil {

@@ -99,7 +99,7 @@ func TestCommandsSurviveTheirEncoding(t *testing.T) {
 	}
 }
 
-func TestUnknownCommandsStopTheReplica(t *testing.T) {
+func TestProtocol22UnknownCommandsStopTheReplica(t *testing.T) {
 	leader := newCluster(t)
 	before := persist(t, leader.machine)
 	good := EncodeCommand(CreateTenant{Name: "a", Policy: 1})

@@ -135,9 +135,9 @@ func TestTheDeletionsOfAMapAreMadeAnewOnlyWhenOneChanged(t *testing.T) {
 	}
 }
 
-// TestAClockThatJumpsDropsNothing: it jumps far beyond what was planned ahead,
+// TestProtocol17AClockThatJumpsDropsNothing: it jumps far beyond what was planned ahead,
 // and comes back.
-func TestAClockThatJumpsDropsNothing(t *testing.T) {
+func TestProtocol17AClockThatJumpsDropsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var jump atomic.Int64
 		p := startPaperCluster(t, func(c *ControllerConfig) {
@@ -284,8 +284,8 @@ func (h *countingHandler) Handle(context.Context, slog.Record) error { h.n++; re
 func (h *countingHandler) WithAttrs([]slog.Attr) slog.Handler        { return h }
 func (h *countingHandler) WithGroup(string) slog.Handler             { return h }
 
-// TestASealFoldsInTheBytesThatAreKept and no others (PROTOCOL 19).
-func TestASealFoldsInTheBytesThatAreKept(t *testing.T) {
+// TestProtocol19ASealFoldsInTheBytesThatAreKept and no others (PROTOCOL 19).
+func TestProtocol19ASealFoldsInTheBytesThatAreKept(t *testing.T) {
 	leader := newCluster(t)
 	leader.must(t, CreateTenant{"acme", 1, 5}, planOn(hours(48, 72), "n1"), ReportFormed{1, 2})
 	leader.must(t, sealedAs(1, 1, sealPayload(), 2)...)

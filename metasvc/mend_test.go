@@ -100,8 +100,8 @@ func TestWhoMissedToFormIsMadeAnewOnItsNode(t *testing.T) {
 	}
 }
 
-// TestSetsGetAsManyReplicasAsTheirPolicySays: PROTOCOL 11.
-func TestSetsGetAsManyReplicasAsTheirPolicySays(t *testing.T) {
+// TestProtocol11SetsGetAsManyReplicasAsTheirPolicySays: PROTOCOL 11.
+func TestProtocol11SetsGetAsManyReplicasAsTheirPolicySays(t *testing.T) {
 	w := newWard(t, "a", "b", "c", "d")
 	open := w.bucket(hours(0, 24), "n1 n2 n3")[0]
 	base := w.bucket(hours(24, 48), "n1 n2 n3")[0]

@@ -354,7 +354,7 @@ func (f *follower) catchUp(t *rapid.T) {
 	}
 }
 
-func TestPlacementHistoryOfATenant(t *testing.T) {
+func TestProtocol11PlacementHistoryOfATenant(t *testing.T) {
 	tenant := Tenant{Placements: []Placement{{1, math.MinInt64}, {2, 100}, {1, 200}, {3, 300}}}
 	for _, c := range []struct {
 		ts   int64

@@ -188,7 +188,7 @@ func TestReplicasOfASilentNodeAreReplaced(t *testing.T) {
 	}
 }
 
-func TestANewLeaderWaitsBeforeItReplaces(t *testing.T) {
+func TestProtocol17ANewLeaderWaitsBeforeItReplaces(t *testing.T) {
 	w := newWard(t, "a", "b", "c", "c")
 	w.bucket(hours(0, 24), "n1 n2 n3")
 	w.silent["n3"] = true
@@ -555,8 +555,8 @@ func TestASetThatNeverFormsIsPlannedAnew(t *testing.T) {
 	}
 }
 
-// TestTheLastKnownCopyStays: PROTOCOL 16.
-func TestTheLastKnownCopyStays(t *testing.T) {
+// TestProtocol16TheLastKnownCopyStays: PROTOCOL 16.
+func TestProtocol16TheLastKnownCopyStays(t *testing.T) {
 	w := newWard(t, "a", "b", "c", "d")
 	id := w.bucket(hours(0, 24), "n1 n2 n3")[0]
 	members := w.state().sets[id].Members

@@ -115,9 +115,9 @@ func TestEnsureBucketGivesUpInTime(t *testing.T) {
 	})
 }
 
-// TestPendingBucketsWaitForTheNodes is PROTOCOL 8 on three nodes: no bucket in
+// TestProtocol8PendingBucketsWaitForTheNodes is PROTOCOL 8 on three nodes: no bucket in
 // visible time opens before each node knows of it or has lost its lease.
-func TestPendingBucketsWaitForTheNodes(t *testing.T) {
+func TestProtocol8PendingBucketsWaitForTheNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pass(100 * day)
 		p := startPaperCluster(t, nil)
@@ -157,7 +157,7 @@ func TestPendingBucketsWaitForTheNodes(t *testing.T) {
 	})
 }
 
-func TestAClockOffTheMedianDecidesNothing(t *testing.T) {
+func TestProtocol17AClockOffTheMedianDecidesNothing(t *testing.T) {
 	beats := func(offsets ...time.Duration) (list []Heartbeat) {
 		now := time.Now()
 		for _, off := range offsets {

@@ -115,7 +115,7 @@ func TestProtocol8OverlaysWaitForTheNodes(t *testing.T) {
 	})
 }
 
-func TestOverlaysAreBudgeted(t *testing.T) {
+func TestProtocol15OverlaysAreBudgeted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, ts := sealedDay(t, func(cfg *ControllerConfig) {
 			cfg.DefaultPolicy = policy(DefaultPolicyName, func(p *PolicySpec) { p.Shards = 8 })

@@ -139,7 +139,7 @@ func TestCloseEndsAFlushUnderWay(t *testing.T) {
 
 // PROTOCOL 21: compare-and-swap on the manifest the flush started from, and an
 // index that never falls.
-func TestTheManifestIsSwappedNotOverwritten(t *testing.T) {
+func TestProtocol21TheManifestIsSwappedNotOverwritten(t *testing.T) {
 	dir := t.TempDir()
 	h, g, _ := start(t, HostConfig{Dir: dir})
 	configuration := toConfiguration(g.manifests.current().servers)

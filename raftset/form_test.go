@@ -23,7 +23,7 @@ func TestFormIsIdempotentForTheReplicasWholeLife(t *testing.T) {
 	wantLines(t, l, lines...)
 }
 
-func TestFormRefusesAnotherGenesis(t *testing.T) {
+func TestProtocol2FormRefusesAnotherGenesis(t *testing.T) {
 	for name, change := range map[string]func(*Genesis){
 		"another payload": func(g *Genesis) { g.Payload = []byte("other") },
 		"another voter":   func(g *Genesis) { g.Voters = append(g.Voters, member(9)) },
@@ -90,7 +90,7 @@ func TestAnUnknownReplicaIsNotFormed(t *testing.T) {
 
 // PROTOCOL 2: a directory that lost a file never starts under its old ReplicaID
 // and is never formed a second time.
-func TestALostFileQuarantinesTheReplicaForEver(t *testing.T) {
+func TestProtocol2ALostFileQuarantinesTheReplicaForEver(t *testing.T) {
 	for _, name := range []string{manifestFile, voteFile, lowWaterFile, "log/" + segmentsFile, "log"} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

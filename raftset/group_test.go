@@ -21,7 +21,7 @@ func TestTheFirstLeaderIsThereAtOnce(t *testing.T) {
 	}
 }
 
-func TestARestartContinuesFromManifestAndLog(t *testing.T) {
+func TestProtocol3ARestartContinuesFromManifestAndLog(t *testing.T) {
 	dir := t.TempDir()
 	h, g, l := start(t, HostConfig{Dir: dir})
 	lines := proposeAll(t, g, "before", 20)

@@ -11,7 +11,7 @@ import (
 )
 
 // PROTOCOL 2: a replica hears only what is meant for it, from whom it says.
-func TestMessagesForOthersAreRefused(t *testing.T) {
+func TestProtocol2MessagesForOthersAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		leader := c.leader(t)

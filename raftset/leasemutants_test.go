@@ -101,7 +101,7 @@ func leaseScenarios() map[string]scenario {
 	}
 }
 
-func TestNoLeaseOutlivesItsLeader(t *testing.T) {
+func TestProtocol24NoLeaseOutlivesItsLeader(t *testing.T) {
 	for name, s := range leaseScenarios() {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -194,7 +194,7 @@ func TestAChangeIsLostWithItsLeader(t *testing.T) {
 }
 
 // Only one of two changes that were decided on the same configuration is made.
-func TestAChangeIsMadeToTheConfigurationItWasDecidedOn(t *testing.T) {
+func TestProtocol4AChangeIsMadeToTheConfigurationItWasDecidedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		leader := c.leader(t)

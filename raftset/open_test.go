@@ -10,7 +10,7 @@ import (
 // A crash after an installed snapshot's manifest was published, and before the
 // old log was deleted, leaves a log that is not the manifest's. PROTOCOL 21: it
 // is deleted whole before Raft starts.
-func TestALogThatIsNotTheManifestsIsDeleted(t *testing.T) {
+func TestProtocol21ALogThatIsNotTheManifestsIsDeleted(t *testing.T) {
 	for name, install := range map[string]func(m *manifest, last uint64){
 		"it ends before the manifest":               func(m *manifest, last uint64) { m.index = last + 100 },
 		"it has another term at the manifest":       func(m *manifest, last uint64) { m.index = last - 2 },

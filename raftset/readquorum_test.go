@@ -52,7 +52,7 @@ func staleRead(t *testing.T, transport func(*Group) transport) error {
 	return err
 }
 
-func TestACutOffLeaderConfirmsNoRead(t *testing.T) {
+func TestProtocol24ACutOffLeaderConfirmsNoRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := staleRead(t, nil)
 		if err == nil {
@@ -65,7 +65,7 @@ func TestACutOffLeaderConfirmsNoRead(t *testing.T) {
 }
 
 // The test above can fail: without the round it would.
-func TestWithoutItsRoundACutOffLeaderConfirmsAStaleRead(t *testing.T) {
+func TestProtocol24WithoutItsRoundACutOffLeaderConfirmsAStaleRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		skip := func(g *Group) transport { return gullible{newPeerTransport(g).(*peerTransport)} }
 		if err := staleRead(t, skip); err != nil {
@@ -127,7 +127,7 @@ func (m *heldMessenger) seats(t *testing.T, i int) []seat {
 
 // Who asks while a round is under way gets the next one's answer, however late
 // the first one's comes; and everybody who waits is in one message.
-func TestAnAnswerIsToAQuestionAskedBeforeItsMessageLeft(t *testing.T) {
+func TestProtocol24AnAnswerIsToAQuestionAskedBeforeItsMessageLeft(t *testing.T) {
 	m := &heldMessenger{}
 	metrics, err := newMetrics(nil)
 	if err != nil {

@@ -12,7 +12,7 @@ func trashIn(t *testing.T) string {
 	return t.TempDir()
 }
 
-func TestARemovedReplicaIsGoneWithAllItsFilesAndNeverStartsAgain(t *testing.T) {
+func TestProtocol3ARemovedReplicaIsGoneWithAllItsFilesAndNeverStartsAgain(t *testing.T) {
 	dir, trash := t.TempDir(), trashIn(t)
 	h, g, _ := start(t, HostConfig{Dir: dir})
 	proposeAll(t, g, "x", 3)

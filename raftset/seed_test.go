@@ -22,7 +22,7 @@ func seeds(t *testing.T) (early, late []byte) {
 	return early, g.Seed()
 }
 
-func TestANewcomerStandsWhereItsSeedStands(t *testing.T) {
+func TestProtocol2ANewcomerStandsWhereItsSeedStands(t *testing.T) {
 	early, late := seeds(t)
 	dir := t.TempDir()
 	h := newHost(t, HostConfig{Dir: dir, Node: member(9).Node})

@@ -1,6 +1,7 @@
 package raftset
 
 import (
+	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,7 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-func TestALostLeaderIsMissedAtOnce(t *testing.T) {
+func TestProtocol27ALostLeaderIsMissedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		timeout := c.nodes[0].host.cfg.HeartbeatTimeout
@@ -30,6 +31,22 @@ func TestALostLeaderIsMissedAtOnce(t *testing.T) {
 			t.Errorf("of the waits %v a quarter are over %v", waits, timeout*4/3)
 		}
 	})
+}
+
+// The two that writes wait for after a leader's death: a voter's silence, and the
+// next leader's word.
+func TestProtocol27TheTimesOfASetAreThoseOfTheProtocol(t *testing.T) {
+	h := newHost(t, HostConfig{Dir: t.TempDir()})
+	cfg := h.raftConfig(member(testReplica), slog.New(slog.DiscardHandler))
+	if cfg.HeartbeatTimeout > time.Second || cfg.ElectionTimeout > time.Second || cfg.LeaderLeaseTimeout > time.Second {
+		t.Errorf("a leader is missed after %v, an election takes %v, and a leader's lease %v; want at most 1s", cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout)
+	}
+	if cfg.CommitTimeout < time.Second/2 || cfg.CommitTimeout > time.Second {
+		t.Errorf("the commit timeout is %v, want 0.5s to 1s", cfg.CommitTimeout)
+	}
+	if err := raft.ValidateConfig(cfg); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestVotersTakeTurns(t *testing.T) {

@@ -119,7 +119,7 @@ func TestADamagedVoteIsFound(t *testing.T) {
 }
 
 // A record of another format version is left alone: a newer binary wrote it.
-func TestANewerFormatIsNoDamage(t *testing.T) {
+func TestProtocol22ANewerFormatIsNoDamage(t *testing.T) {
 	dir := t.TempDir()
 	h, g, _ := start(t, HostConfig{Dir: dir})
 	closeGroup(t, g)

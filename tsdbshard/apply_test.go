@@ -1,7 +1,9 @@
 package tsdbshard
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"testing"
 
@@ -142,13 +144,23 @@ func TestSamplesAreJudgedByTheNewestOfTheirSeries(t *testing.T) {
 	}
 }
 
-func TestBatchesAreJudgedWholeBeforeAnyOfThemIsApplied(t *testing.T) {
+func TestProtocol5ABatchOfAnotherBoundsVersionIsRefusedWhole(t *testing.T) {
+	r := newRig(t, t.TempDir(), openRange(0, 100))
+	r.write(oneFloat(1, 1))
+	before := r.dumpNow(1)
+	for _, version := range []quorate.BoundsVersion{0, 2} {
+		stale := batchOf(1, version).float(metricA(), 2, 2).float(metricB(), 2, 2)
+		require.Equal(t, &wire.BatchResult{Status: wire.BatchStaleRoute, Version: 1}, r.write(&stale.Batch)[0])
+	}
+	require.Equal(t, before, r.dumpNow(1))
+	require.Equal(t, []wire.SeriesRef{1}, r.write(&batchOf(1, 1).float(metricB(), 2, 2).Batch)[0].Defined,
+		"refused batches define nothing")
+}
+
+func TestProtocol20ABatchWithARefThatIsNotItsTenantsIsRefusedWhole(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100))
 	require.Equal(t, []wire.SeriesRef{0}, r.write(oneFloat(1, 1))[0].Defined)
 	before := r.dumpNow(1, 2)
-
-	stale := batchOf(1, 2).float(metricB(), 2, 2)
-	require.Equal(t, &wire.BatchResult{Status: wire.BatchStaleRoute, Version: 1}, r.write(&stale.Batch)[0])
 
 	unknown := batchOf(1, 1).float(metricB(), 2, 2).floatRow(wire.ByRef(1), 2, 0, 2)
 	require.Equal(t, &wire.BatchResult{Status: wire.BatchUnknownRef, Version: 1}, r.write(&unknown.Batch)[0],
@@ -164,11 +176,13 @@ func TestBatchesAreJudgedWholeBeforeAnyOfThemIsApplied(t *testing.T) {
 	require.Equal(t, wire.BatchUnknownRef, r.write(&exemplar.Batch)[0].Status)
 
 	require.Equal(t, before, r.dumpNow(1, 2))
-	require.Equal(t, []wire.SeriesRef{1}, r.write(&batchOf(1, 1).float(metricB(), 2, 2).Batch)[0].Defined,
+	require.Equal(t, []wire.SeriesRef{1}, r.write(&batchOf(2, 1).float(metricB(), 2, 2).Batch)[0].Defined,
 		"refused batches define nothing")
+	foreign = batchOf(2, 1).floatRow(wire.ByRef(0), 3, 0, 2)
+	require.Equal(t, wire.BatchUnknownRef, r.write(&foreign.Batch)[0].Status, "nor is it a tenant's that has another series")
 }
 
-func TestRefsAreDenseAndLastForEver(t *testing.T) {
+func TestProtocol20RefsAreDenseAndLastForEver(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100))
 	define := func(tenant quorate.TenantID, names ...string) []wire.SeriesRef {
 		b := batchOf(tenant, 1)
@@ -199,7 +213,7 @@ func TestBoundsTellTheNewestSample(t *testing.T) {
 	require.Equal(t, []any{&BoundsResult{Applied: true, Index: r.index + 1, Bounds: cut, Newest: 70}}, r.apply(wire.KindBounds, AppendBoundsCommand(nil, cut)))
 }
 
-func TestBoundsChangeByEntries(t *testing.T) {
+func TestProtocol5BoundsChangeByEntries(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100))
 	cut := openRange(0, 50)
 	cut.Version = 2
@@ -220,10 +234,16 @@ func TestBoundsChangeByEntries(t *testing.T) {
 	require.Equal(t, cut, r.shard.Bounds(), "bounds are in the manifest even when there is nothing to write")
 }
 
-func TestEntriesThatStopTheReplica(t *testing.T) {
+func TestProtocol22EntriesThatStopTheReplica(t *testing.T) {
 	var enc wire.Encoder
 	good := oneFloat(1, 1).Append(nil)
+	newer := enc.Append(nil, wire.KindWrite, good)
+	newer[2]++ // its version
+	newer = newer[:len(newer)-4]
+	newer = binary.LittleEndian.AppendUint32(newer, crc32.Checksum(newer, crc32.MakeTable(crc32.Castagnoli)))
 	for says, data := range map[string][]byte{
+		"an unknown kind":    enc.Append(nil, wire.KindMeta+1, good),
+		"an unknown version": newer,
 		"no seal":            enc.Append(nil, wire.KindSeal, []byte("x")),
 		"no deletion":        enc.Append(nil, wire.KindDelete, []byte("x")),
 		"activate":           enc.Append(nil, wire.KindActivate, []byte("x")),

@@ -23,7 +23,8 @@ func named(value string) *labels.Matcher {
 	return labels.MustNewMatcher(labels.MatchEqual, "__name__", value)
 }
 
-func TestDeletes(t *testing.T) {
+// What comes after a delete it leaves alone, whatever was flushed in between.
+func TestProtocol19ADeleteRemovesWhatCameBeforeIt(t *testing.T) {
 	all := int64(math.MaxInt64)
 	for _, c := range []struct {
 		says  string
@@ -108,9 +109,9 @@ func TestDeletes(t *testing.T) {
 	}
 }
 
-// TestWhatADeleteForgotStaysForgotten restarts from a block that is older than
+// TestProtocol18WhatADeleteForgotStaysForgotten restarts from a block that is older than
 // the delete and one that is younger, which does not have the series.
-func TestWhatADeleteForgotStaysForgotten(t *testing.T) {
+func TestProtocol18WhatADeleteForgotStaysForgotten(t *testing.T) {
 	for _, after := range []string{"a younger block", "no younger block"} {
 		r := newRig(t, t.TempDir(), openRange(0, 1000))
 		b := batchOf(1, 1)
@@ -259,7 +260,7 @@ func TestRefRuns(t *testing.T) {
 	require.Empty(t, runs.below(0))
 }
 
-func TestASealEndsWrites(t *testing.T) {
+func TestProtocol14ASealEndsWrites(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(oneFloat(1, 1))
 	require.EqualValues(t, 2, r.shard.LastWriteIndex())
@@ -292,10 +293,10 @@ func TestASealEndsWrites(t *testing.T) {
 	check("from the manifest")
 }
 
-// TestAMergeTakesNoFileFromUnderAView reads a view of blocks that were merged
+// TestProtocol23AMergeTakesNoFileFromUnderAView reads a view of blocks that were merged
 // away, while and after the shard is restored and closed. The files go when the
 // view does.
-func TestAMergeTakesNoFileFromUnderAView(t *testing.T) {
+func TestProtocol23AMergeTakesNoFileFromUnderAView(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100_000))
 	for i := range int64(3) {
 		b := batchOf(1, 1)

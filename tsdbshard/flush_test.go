@@ -179,7 +179,7 @@ func TestDiscardedStateIsWrittenByTheNextFlush(t *testing.T) {
 	require.Equal(t, []string{deltaOf(t, r.dir, 1, 3)}, fileNames(t, r.dir))
 }
 
-func TestFailedPersistKeepsTheState(t *testing.T) {
+func TestProtocol21FailedPersistKeepsTheState(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	want := r.dumpNow(1)
@@ -221,9 +221,9 @@ func TestPersistRefusesAnIndexThatIsNotTheFrozenStates(t *testing.T) {
 	require.Equal(t, want, r.dumpNow(1))
 }
 
-// TestRestoreVoidsARunningPersist restores while a Persist is between two of
+// TestProtocol21RestoreVoidsARunningPersist restores while a Persist is between two of
 // its checks; the persist must give up and publish no file.
-func TestRestoreVoidsARunningPersist(t *testing.T) {
+func TestProtocol21RestoreVoidsARunningPersist(t *testing.T) {
 	r := newRig(t, t.TempDir(), openRange(0, 100))
 	r.write(everything(1))
 	f := r.freeze().(*frozenState)

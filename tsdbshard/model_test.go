@@ -275,10 +275,10 @@ func (m *machine) Check(*rapid.T) {
 	}
 }
 
-// TestShardEqualsModel runs random histories of writes, flushes that succeed,
+// TestProtocol18ShardEqualsModel runs random histories of writes, flushes that succeed,
 // fail or are overtaken, restarts, installed snapshots and pinned views, and
 // compares results and content with the model.
-func TestShardEqualsModel(t *testing.T) {
+func TestProtocol18ShardEqualsModel(t *testing.T) {
 	root := t.TempDir()
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {

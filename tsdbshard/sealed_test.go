@@ -151,9 +151,9 @@ func TestOnlyASealedSetHasACanonicalBlock(t *testing.T) {
 	require.Empty(t, fileNames(t, r.dir))
 }
 
-// TestTheCanonicalBlockIsTheSameOnAllReplicas writes it on one that never
+// TestProtocol14TheCanonicalBlockIsTheSameOnAllReplicas writes it on one that never
 // flushed and on one that did.
-func TestTheCanonicalBlockIsTheSameOnAllReplicas(t *testing.T) {
+func TestProtocol14TheCanonicalBlockIsTheSameOnAllReplicas(t *testing.T) {
 	a, b := newRig(t, t.TempDir(), openRange(0, 1000)), newRig(t, t.TempDir(), openRange(0, 1000))
 	for i := range int64(50) {
 		a.write(aFew(2 * i))

@@ -115,9 +115,9 @@ func TestAShardThatIsNotOpenHasNoView(t *testing.T) {
 	none("after Close")
 }
 
-// TestViewsOutliveTheirState has views of the live memcache, of a frozen one
+// TestProtocol23ViewsOutliveTheirState has views of the live memcache, of a frozen one
 // and of a file shown after a Restore and after Close.
-func TestViewsOutliveTheirState(t *testing.T) {
+func TestProtocol23ViewsOutliveTheirState(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		end  func(r *rig)

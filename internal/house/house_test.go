@@ -22,6 +22,7 @@ var checks = []struct {
 	{"nothing sleeps", house.NoSleep},
 	{"nothing runs in init", house.NoInit},
 	{"no file speaks of its author's machine", house.NoMachinePaths},
+	{"each rule of the protocol has its tests", house.Protocol},
 }
 
 func TestTheProjectKeepsTheRulesOfTheHouse(t *testing.T) {
@@ -57,6 +58,23 @@ func source() map[string]string {
 | ` + "`example.com/raft/...`" + ` | ` + "`store`" + ` | one room knows Raft |
 | ` + "`math/rand`" + ` | nothing | use math/rand/v2 |
 `,
+		"docs/protocol.md": `# The protocol
+1. IDs are never reused.
+2. **A group is born once.**
+3. Steps are pushed down.
+
+| rules | state |
+|---|---|
+| 1, 2 | in force |
+| 3, 4 | wait for pushdown |
+
+| rule | tests |
+|---|---|
+| 1 | store ` + "`TestProtocol1IDsStay`" + ` and script.go. Also ` + "`TestScripts/ids`, `testdata`" + ` |
+| 2 | store ` + "`TestProtocol2BirthIsOnce`" + ` |
+`,
+		"store/protocol_test.go": "package store_test\n\nfunc TestProtocol1IDsStay() {}\n\nfunc TestProtocol2BirthIsOnce() {}\n\nfunc TestScripts() {}\n",
+
 		"doc.go":               "// Package quorate is nouns.\npackage quorate\n",
 		"store/doc.go":         "// Package store keeps.\npackage store\n\nimport (\n\t_ \"example.com/raft/log\"\n\t_ \"example.org/q\"\n)\n",
 		"store/store_test.go":  "package store_test\n\nimport (\n\t_ \"example.org/q/node\"\n\t_ \"example.org/q/store\"\n\t_ \"example.org/q/testwait\"\n)\n",
@@ -155,6 +173,16 @@ func TestABadExampleOfEachRuleIsFound(t *testing.T) {
 			[2]string{"machine", "docs/a.md:2: mentions \" /" + "work/\""}},
 		{"a path of one machine in CI", ".ci/run", "cd ../" + "shared\n",
 			[2]string{"machine", ".ci/run:1: mentions"}},
+		{"a rule without a row of tests", "docs/protocol.md", strings.Replace(
+			source()["docs/protocol.md"], "3, 4 | wait for", "3, 4 | wait no more for", 1),
+			[2]string{"protocol", "docs/protocol.md: rule 3 has no row"}},
+		{"a row of tests that carry no number", "docs/protocol.md", source()["docs/protocol.md"] + "| 3 | store `TestScripts` |\n",
+			[2]string{"protocol", "docs/protocol.md:15: names no test of rule 3"}},
+		{"a row that names a test that is gone", "docs/protocol.md", strings.Replace(
+			source()["docs/protocol.md"], "`TestScripts/ids`", "`TestGone/ids`", 1),
+			[2]string{"protocol", "docs/protocol.md:13: names TestGone, which is no test"}},
+		{"a test of a rule that its row does not name", "node/more_test.go", "package node\n\nfunc TestProtocol1IDsStayEverywhere() {}\n",
+			[2]string{"protocol", "the row of rule 1 does not name TestProtocol1IDsStayEverywhere"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			files := source()

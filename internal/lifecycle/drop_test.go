@@ -43,7 +43,7 @@ func (r *rig) wantDropped(t *testing.T) {
 	}
 }
 
-func TestADropLeavesQueriesUnderWayAlone(t *testing.T) {
+func TestProtocol23ADropLeavesQueriesUnderWayAlone(t *testing.T) {
 	for name, sealed := range map[string]bool{"open": false, "sealed": true} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -113,7 +113,7 @@ func TestABaseIsKeptUntilWhatReplacedItIsOpen(t *testing.T) {
 	}
 }
 
-func TestDirectoriesThatNoRecordNamesAreLeftAlone(t *testing.T) {
+func TestProtocol16DirectoriesThatNoRecordNamesAreLeftAlone(t *testing.T) {
 	r := newRig(t)
 	r.write(t, early)
 	r.close(t)

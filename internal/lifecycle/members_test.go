@@ -1,8 +1,11 @@
 package lifecycle
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -178,7 +181,7 @@ func TestAMoveThatIsCutShortAnywhereIsFinishedAfterARestart(t *testing.T) {
 
 // What only the leader's log says is no fact yet: a voter that gave its files up
 // for it would be missing if it never became one.
-func TestAChangeIsConfirmedOnlyWhenItIsCommitted(t *testing.T) {
+func TestProtocol4AChangeIsConfirmedOnlyWhenItIsCommitted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 4)
 	c.start(t)
@@ -229,6 +232,38 @@ func TestAChangeIsConfirmedOnlyWhenItIsCommitted(t *testing.T) {
 	stall(false)
 	c.awaitChanged(t, set.ID)
 	c.wantMembers(t, set.ID, slices.DeleteFunc(slices.Clone(c.nodes), func(r *rig) bool { return r == goes })...)
+}
+
+// A copy of the record that is older than one that was seen has nothing for the
+// set's leader to do.
+func TestProtocol4ALeaderCarriesOutNoIntentOlderThanOneItHasSeen(t *testing.T) {
+	r := newRig(t)
+	r.awaitOpen(t)
+	set := *r.set()
+	m := r.manager
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := m.replicas[set.ID]
+	if _, leads := own.group.Leadership(); !leads {
+		t.Fatal("the only replica does not lead")
+	}
+	for _, step := range []struct {
+		intent metasvc.IntentID
+		kind   metasvc.IntentKind
+		due    bool
+	}{
+		{4, metasvc.IntentMembers, true},
+		{6, metasvc.IntentBounds, true},
+		{5, metasvc.IntentMembers, false},
+		{5, metasvc.IntentBounds, false},
+		{6, metasvc.IntentBounds, true}, // until it is confirmed
+		{7, metasvc.IntentMembers, true},
+	} {
+		set.Intent = &metasvc.Intent{ID: step.intent, Kind: step.kind}
+		if _, due := m.nextLocked(m.cfg.Client.Map(), &set, own); due != step.due {
+			t.Errorf("intent %d of kind %v is to be carried out: %v, want %v", step.intent, step.kind, due, step.due)
+		}
+	}
 }
 
 // A node that is gone for good is replaced without it, and moves its files away
@@ -319,7 +354,7 @@ func TestAReplicaOfASealedSetMovesToAnotherNode(t *testing.T) {
 	}
 }
 
-func TestALeaderCarriesOutAnIntentOfBounds(t *testing.T) {
+func TestProtocol13ALeaderCarriesOutAnIntentOfBounds(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	c.start(t)
@@ -428,6 +463,49 @@ func TestAPreferredLeaderThatDoesNotKeepTheLeadIsGivenItLessAndLess(t *testing.T
 	p.made(now.Add(2*mostHandover + 1))
 	if p.pause != firstHandover {
 		t.Errorf("after a long time it is %v", p.pause)
+	}
+}
+
+// Another node goes on fetching a file that a merge has replaced meanwhile.
+func TestProtocol23AFileThatIsBeingSentOutlivesItsMerge(t *testing.T) {
+	r := newRig(t)
+	set := r.set()
+	r.write(t, early)
+	if _, err := r.manager.FlushAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	group, _ := r.host.Group(set.ID)
+	info, err := raftset.ParseSeed(group.Seed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := tsdbshard.FilesOf(info.Payload)
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	path := filepath.Join(setDir(r.dir, set.ID, set.Members[0].Replica), files[0].Name)
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	messages := 0
+	err = r.manager.handleFile(t.Context(), r.node, fileRequest{Set: set.ID, Name: files[0].Name}.encode(), func(b []byte) error {
+		if messages++; messages > 1 {
+			got = append(got, b...)
+			return nil
+		}
+		r.write(t, later)
+		if err := r.manager.Compact(t.Context(), set.ID); err != nil {
+			return err
+		}
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the merge has left the file: %v", err)
+		}
+		return nil
+	})
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d of %d bytes were sent as they are, %v", len(got), len(want), err)
 	}
 }
 

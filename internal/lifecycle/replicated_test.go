@@ -330,7 +330,7 @@ func TestAHeartbeatTellsOfBrokenReplicas(t *testing.T) {
 	c.awaitApplied(t, set.ID, c.nodes[3])
 }
 
-func TestAReplicaThatDiffersTakesTheFileThatTheOthersAgreedOn(t *testing.T) {
+func TestProtocol14AReplicaThatDiffersTakesTheFileThatTheOthersAgreedOn(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	c.start(t)

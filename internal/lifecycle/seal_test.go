@@ -52,7 +52,7 @@ func (r *rig) wantSealedAs(t *testing.T, set *metasvc.ReplicaSet, replica quorat
 	}
 }
 
-func TestASealedSetIsServedFromItsFileAlsoAfterARestart(t *testing.T) {
+func TestProtocol3ASealedSetIsServedFromItsFileAlsoAfterARestart(t *testing.T) {
 	r := newRig(t)
 	set := r.set()
 	r.write(t, early)
@@ -121,7 +121,7 @@ func sealedRig(t *testing.T) (*rig, *metasvc.ReplicaSet, string) {
 	return r, set, filepath.Join(setDir(r.dir, set.ID, set.Members[0].Replica), file)
 }
 
-func TestLateSamplesGoToAnOverlayThatTakesItsBasesPlace(t *testing.T) {
+func TestProtocol15LateSamplesGoToAnOverlayThatTakesItsBasesPlace(t *testing.T) {
 	r, base, _ := sealedRig(t)
 	r.write(t, floats{"m", map[int64]float64{2: 99, 4: 4}}) // the base has a sample at 2
 	r.write(t, later)

@@ -92,7 +92,7 @@ func TestTheTrashGivesSpaceBackAtOnceWhenItIsShort(t *testing.T) {
 	}
 }
 
-func TestTheTrashDeletesNothingThatItDoesNotKnow(t *testing.T) {
+func TestProtocol16TheTrashDeletesNothingThatItDoesNotKnow(t *testing.T) {
 	clock, free := &clockAt{time.UnixMilli(1 << 40)}, int64(0)
 	tr := trashFor(t, TrashLimits{Keep: time.Second, MinFreeBytes: 1}, clock, &free)
 	strange := []string{"notes", "12-set-1", "x-set-1-2", "-5-set-1-2", "007-set-1-2", "5-set-1-2.0", "5-set-1-2x"}

@@ -217,7 +217,7 @@ func TestALoneNodeFoundsAtOnce(t *testing.T) {
 	})
 }
 
-func TestANodeWithStateFoundsNothing(t *testing.T) {
+func TestProtocol16ANodeWithStateFoundsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := newNetwork()
 		old := func(name string) *founder {

@@ -9,7 +9,7 @@ import (
 	"github.com/quorate/quorate"
 )
 
-func TestIdentityIsMintedOnceAndKept(t *testing.T) {
+func TestProtocol1IdentityIsMintedOnceAndKept(t *testing.T) {
 	dir := t.TempDir()
 	first, err := openIdentity(dir, "node-1")
 	if err != nil {

@@ -215,7 +215,7 @@ func TestTimesThatNoBucketMayCoverAreRefused(t *testing.T) {
 	}
 }
 
-func TestALostMetadataLogIsNotReplacedByAnEmptyOne(t *testing.T) {
+func TestProtocol16ALostMetadataLogIsNotReplacedByAnEmptyOne(t *testing.T) {
 	s := settingsIn(t.TempDir())
 	n := startNode(t, s)
 	n.write(t, "", map[string]string{"__name__": "m"}, prompb.Sample{Timestamp: time.Now().UnixMilli(), Value: 1})

@@ -57,7 +57,7 @@ func TestLabelsAreParsedOncePerSeriesAndSet(t *testing.T) {
 	expect(t, r.read(t, named("m")), `{__name__="m"}: -3600=2 -3590=3 -20=0 -10=1 -5=4`)
 }
 
-func TestARefThatASetDoesNotKnowIsReplacedByLabels(t *testing.T) {
+func TestProtocol20ARefThatASetDoesNotKnowIsReplacedByLabels(t *testing.T) {
 	r := newRig(t)
 	l := labels.FromStrings("__name__", "m")
 	s := r.mustWrite(t, metric{l, []float{{at(-20), 1}}})

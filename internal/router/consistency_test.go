@@ -2,7 +2,9 @@ package router
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/metasvc"
@@ -57,5 +59,33 @@ func TestALeaseThatBeginsAfterTheMapWasTakenSaysNothingOfIt(t *testing.T) {
 		if err := q.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Who has lost the metadata writes to the open sets that it knows, and reads them
+// with a warning.
+func TestProtocol9WithoutTheMetadataANodeGoesOnWithTheSetsThatItKnows(t *testing.T) {
+	r := newRig(t)
+	r.mustWrite(t, manySeries(4, at(-10))...) // by which the leaders confirm their bounds
+	r.meta = leaderlessMeta{r.meta}
+	r.mustWrite(t, manySeries(4, at(-5))...)
+	q, err := r.Querier(t.Context(), r.tenant, at(-20), at(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	set := q.Select(t.Context(), true, nil, named("m"))
+	lines := linesOf(t, set)
+	for i, line := range lines {
+		if want := fmt.Sprintf(`{__name__="m", i="%04d"}: -10=%[1]d -5=%[1]d`, i); line != want {
+			t.Errorf("read %q, want %q", line, want)
+		}
+	}
+	if _, warned := set.Warnings()[ErrMapUnconfirmed.Error()]; len(lines) != 4 || !warned {
+		t.Errorf("%d series are read, want 4 with a warning; it is there: %v", len(lines), warned)
+	}
+	r.queryTimeout = 50 * time.Millisecond
+	if _, err := r.Reads(quorate.ConsistencyStrong).Querier(t.Context(), r.tenant, at(-20), at(0)); quorate.KindOf(err) != quorate.Unavailable {
+		t.Errorf("a strong read got %v, want Unavailable", err)
 	}
 }

@@ -13,13 +13,52 @@ import (
 	"github.com/quorate/quorate/tsdbshard"
 )
 
-// TestACutHidesNothing: a set whose leader has not heard of the cut takes samples
+// cutAt cuts the bucket of the harness' time at a time of its own. The sets are not
+// told.
+func (r *rig) cutAt(t testing.TB, at int64) {
+	t.Helper()
+	before := metasvc.DefaultPolicy().FutureBound + metasvc.MapLease + time.Minute
+	cut := r.leader.do(t, metasvc.CutBucket{Policy: 1, Now: at - before.Milliseconds() - 1, Term: 1}).(metasvc.CutBucketResult)
+	if err := r.client.ConfirmMap(t.Context()); err != nil || cut.At != at {
+		t.Fatalf("the cut is at %d, want %d, %v", cut.At, at, err)
+	}
+}
+
+// tellCut puts the bounds of a bucket that was cut at a time into its sets' logs, and
+// returns what the sets answer.
+func (r *rig) tellCut(t testing.TB, at int64) (told []*tsdbshard.BoundsResult) {
+	t.Helper()
+	for _, set := range r.client.Map().Bucket(1, at-1).Sets {
+		replica, err := r.home(set).Get(set.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounds, _ := set.Intent.Bounds()
+		answer, err := replica.Group().Propose(t.Context(), wire.KindBounds, tsdbshard.AppendBoundsCommand(nil, bounds))
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = append(told, answer.(*tsdbshard.BoundsResult))
+	}
+	return told
+}
+
+// confirmCut has the metadata know what the sets were told.
+func (r *rig) confirmCut(t testing.TB, at int64, told []*tsdbshard.BoundsResult) {
+	t.Helper()
+	for i, set := range r.client.Map().Bucket(1, at-1).Sets {
+		if err := r.client.ConfirmBoundsIntent(t.Context(), set.ID, set.Intent.ID, told[i].Index, told[i].Newest); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestProtocol13ACutHidesNothing: a set whose leader has not heard of the cut takes samples
 // past it and acknowledges them; they must show before the set is told, and after
 // (PROTOCOL 13).
-func TestACutHidesNothing(t *testing.T) {
+func TestProtocol13ACutHidesNothing(t *testing.T) {
 	r := newRig(t)
 	at := now.Add(5 * time.Minute).UnixMilli() // sooner than any cut by a clock that is right
-	before := metasvc.DefaultPolicy().FutureBound + metasvc.MapLease + time.Minute
 	sent := []metric{
 		{labels.FromStrings("__name__", "m", "i", "1"), []float{{at + 60_000, 1}}},
 		{labels.FromStrings("__name__", "m", "i", "2"), []float{{at + 60_000, 2}}},
@@ -40,27 +79,10 @@ func TestACutHidesNothing(t *testing.T) {
 		}
 	}
 	check("before it")
-	cut := r.leader.do(t, metasvc.CutBucket{Policy: 1, Now: at - before.Milliseconds() - 1, Term: 1}).(metasvc.CutBucketResult)
-	if err := r.client.ConfirmMap(t.Context()); err != nil || cut.At != at {
-		t.Fatalf("the cut is at %d, want %d, %v", cut.At, at, err)
-	}
+	r.cutAt(t, at)
 	r.planRange(t, quorate.TimeRange{Start: at, End: at + 25*time.Minute.Milliseconds()})
 	check("before the sets are told")
-	for _, set := range r.client.Map().Bucket(1, at-1).Sets {
-		replica, err := r.home(set).Get(set.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		bounds, _ := set.Intent.Bounds()
-		answer, err := replica.Group().Propose(t.Context(), wire.KindBounds, tsdbshard.AppendBoundsCommand(nil, bounds))
-		if err != nil {
-			t.Fatal(err)
-		}
-		told := answer.(*tsdbshard.BoundsResult)
-		if err := r.client.ConfirmBoundsIntent(t.Context(), set.ID, set.Intent.ID, told.Index, told.Newest); err != nil {
-			t.Fatal(err)
-		}
-	}
+	r.confirmCut(t, at, r.tellCut(t, at))
 	check("after the sets are told")
 	r.mustDelete(t, at, at+hour/4, labels.MustNewMatcher(labels.MatchEqual, "i", "3"))
 	want = slices.Delete(want, 2, 3)

@@ -192,10 +192,13 @@ func (r *rig) plan(t testing.TB, from int64) {
 }
 
 // planRange is plan of any range.
-func (r *rig) planRange(t testing.TB, of quorate.TimeRange) {
+func (r *rig) planRange(t testing.TB, of quorate.TimeRange) { r.planUnder(t, 1, of) }
+
+// planUnder is planRange of any policy.
+func (r *rig) planUnder(t testing.TB, policy quorate.PolicyID, of quorate.TimeRange) {
 	t.Helper()
 	planned := r.leader.do(t, metasvc.PlanBucket{
-		Policy: 1, Range: of, HashVersion: wire.ShardHashVersion,
+		Policy: policy, Range: of, HashVersion: wire.ShardHashVersion,
 		Placement: [][]quorate.NodeID{{r.nodes[0]}, {r.nodes[len(r.nodes)-1]}},
 	}).(metasvc.PlanBucketResult)
 	for _, set := range planned.Sets {
@@ -203,7 +206,7 @@ func (r *rig) planRange(t testing.TB, of quorate.TimeRange) {
 		r.open(t, r.client.Map().Set(set))
 	}
 	testwait.For(t, "the bucket to be open in the map", func() bool {
-		b := r.client.Map().Bucket(1, of.Start)
+		b := r.client.Map().Bucket(policy, of.Start)
 		return b != nil && b.State == metasvc.BucketOpen
 	})
 }

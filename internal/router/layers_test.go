@@ -123,7 +123,7 @@ func seriesOf(name string, list []layerSample) storage.Series {
 	return storage.NewListSeries(labels.FromStrings("__name__", name), samples)
 }
 
-func TestTheBasesSampleCountsOfTwoAtOneTime(t *testing.T) {
+func TestProtocol15TheBasesSampleCountsOfTwoAtOneTime(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var it chunkenc.Iterator // used again, as engines do
 	for range 2000 {

@@ -339,7 +339,7 @@ func TestExemplarsMetadataAndStatsOfOtherNodes(t *testing.T) {
 	}
 }
 
-func TestReadsHaveTheConsistencyThatIsAskedFor(t *testing.T) {
+func TestProtocol24ReadsHaveTheConsistencyThatIsAskedFor(t *testing.T) {
 	r := newRigOf(t, 2)
 	r.mustWrite(t, manySeries(20, at(-10))...)
 	read := func(c quorate.Consistency) (n int, warnings string, err error) {

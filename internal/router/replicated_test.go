@@ -52,6 +52,9 @@ func (m *messenger) Send(to quorate.NodeID, lane uint8, message []byte, timeout 
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.lanes == nil {
+		return // lost, like all that is sent on after close
+	}
 	key := fmt.Sprint(to, lane)
 	queue := m.lanes[key]
 	if queue == nil {
@@ -75,7 +78,7 @@ func (m *messenger) close() {
 	for _, l := range m.lanes {
 		close(l)
 	}
-	m.lanes = make(map[string]chan func())
+	m.lanes = nil
 }
 
 // cut tells whether nothing passes between this node and another.

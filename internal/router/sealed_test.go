@@ -212,7 +212,7 @@ func TestADeletionOnASetWhoseFileIsNotThereYetIsWaitedFor(t *testing.T) {
 	expect(t, r.read(t, named("m")), `{__name__="m"}: -3500=2`)
 }
 
-func TestABucketThatIsBeingDroppedIsNeitherReadNorWritten(t *testing.T) {
+func TestProtocol15ABucketThatIsBeingDroppedIsNeitherReadNorWritten(t *testing.T) {
 	r := newRig(t)
 	l := labels.FromStrings("__name__", "m")
 	r.mustWrite(t, metric{l, []float{{at(-7100), 1}, {at(-1900), 2}, {at(0), 3}}})
@@ -231,7 +231,7 @@ func TestABucketThatIsBeingDroppedIsNeitherReadNorWritten(t *testing.T) {
 	}
 }
 
-func TestATenantsOwnRetentionHidesSamplesAndRefusesThem(t *testing.T) {
+func TestProtocol13ATenantsOwnRetentionHidesSamplesAndRefusesThem(t *testing.T) {
 	r := newRig(t)
 	r.keep(t)
 	l := labels.FromStrings("__name__", "m")
@@ -289,7 +289,7 @@ type unconfirmedMeta struct{ Meta }
 
 func (unconfirmedMeta) MapCurrent() bool { return false }
 
-func TestAnswersOfAnUnconfirmedMapSaySo(t *testing.T) {
+func TestProtocol9AnswersOfAnUnconfirmedMapSaySo(t *testing.T) {
 	r := newRig(t)
 	r.mustWrite(t, metric{labels.FromStrings("__name__", "m"), []float{{at(0), 1}}})
 	warns := func() map[string]bool {

@@ -31,10 +31,10 @@ func TestLabelsComeBackAsTheyWent(t *testing.T) {
 	})
 }
 
-// TestShardHashGoldenVectors holds the hash that places series to the vectors
+// TestProtocol12ShardHashGoldenVectors holds the hash that places series to the vectors
 // of testdata/shardhash.txt, which docs/format/entry.md publishes. They may
 // never change: data lies where they say (PROTOCOL 12).
-func TestShardHashGoldenVectors(t *testing.T) {
+func TestProtocol12ShardHashGoldenVectors(t *testing.T) {
 	f, err := os.Open("testdata/shardhash.txt")
 	require.NoError(t, err)
 	defer f.Close()
