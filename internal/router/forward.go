@@ -18,6 +18,10 @@ import (
 // node that hangs.
 const forwardTimeout = 5 * time.Second
 
+// lookEvery is how often a write that was forwarded looks whether another node
+// leads meanwhile. One that hangs does not say that it was replaced.
+const lookEvery = forwardTimeout / 20
+
 // write has an encoded batch applied by the leader of a set: the replica here,
 // or the one to which it is forwarded, once.
 func (r *Router) write(ctx context.Context, set quorate.ReplicaSetID, batch []byte) (*wire.BatchResult, error) {
@@ -94,12 +98,16 @@ func (r *Router) forward(ctx context.Context, method string, req setRequest, loc
 	if err != nil {
 		return nil, err
 	}
-	s := r.searchLeader(set, leaderIn(local))
+	known := leaderIn(local)
+	s := r.searchLeader(set, known)
 	s.tried = append(s.tried, r.self)
 	encoded := req.encode()
 	var errs []error
 	for node, ok := s.next(); ok; node, ok = s.next() {
-		payload, err := r.ask(ctx, node, method, encoded)
+		payload, err := r.ask(ctx, node, method, encoded, func() bool {
+			leader := r.leaderFromHere(req.Set)
+			return leader != quorate.NodeID{} && leader != node && leader != known
+		})
 		r.metrics.forwarded.WithLabelValues(method, resultOf(err)).Inc()
 		if err == nil {
 			r.peerNotes.leads(node, req.Set)
@@ -137,10 +145,32 @@ func (r *Router) newestRecord(ctx context.Context, id quorate.ReplicaSetID) (*me
 
 // ask sends a request to a node and returns the payload of its outcome. A
 // refusal is its error; an error without an answer is retriable, unless the node
-// said something that no other attempt would change.
-func (r *Router) ask(ctx context.Context, node quorate.NodeID, method string, req []byte) ([]byte, error) {
+// said something that no other attempt would change. Replaced tells that nothing
+// is to be hoped for of it any more; it is asked when no answer came for a while.
+func (r *Router) ask(ctx context.Context, node quorate.NodeID, method string, req []byte, replaced func() bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
-	defer cancel()
+	looked := make(chan struct{})
+	first := time.AfterFunc(lookEvery, func() {
+		defer close(looked)
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			if replaced() {
+				cancel()
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	})
+	defer func() {
+		cancel()
+		if !first.Stop() {
+			<-looked
+		}
+	}()
 	return r.askPatiently(ctx, node, method, req)
 }
 
