@@ -299,7 +299,7 @@ func (s *simulation) check(ctx context.Context, began uint64, n *node, view *tsd
 		all = append(all, found{number, samples})
 	}
 	for _, f := range all {
-		if err := s.history.EndRead(began, n.String(), f.series, f.samples); err != nil {
+		if err := s.history.EndRead(began, n.String(), quorate.Forever, f.series, f.samples); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+
+	"github.com/quorate/quorate"
 )
 
 // Sample is one float sample of a series.
@@ -41,6 +43,8 @@ const (
 	// Refused is a sample that every node refused that it was offered to,
 	// saying that it takes no effect.
 	Refused ViolationKind = "a sample that was refused is there"
+	// Misplaced is a sample in a set whose bucket its time is not of.
+	Misplaced ViolationKind = "a sample is in a set that must not have it"
 	// Twice is a timestamp that is there twice, or out of order.
 	Twice ViolationKind = "a timestamp is there twice"
 )
@@ -56,10 +60,10 @@ func (v *Violation) Error() string {
 // a read before it confirms it and after it has read everything. It is safe for
 // concurrent use.
 //
-// What it promises to find, per series: samples that a read must show and does
+// What it promises to find, per series and bucket: samples that a read must show and does
 // not, because their acknowledgment or an earlier read that showed them was
-// over before it began; samples that no read may show, because nobody sent them
-// or nobody took them; and timestamps that are there twice. A write of unknown
+// over before it began; samples that no read may show, because nobody sent them,
+// nobody took them or they are of another bucket; and timestamps that are there twice. A write of unknown
 // outcome may take effect at any time, once, or never.
 type History struct {
 	mu sync.Mutex
@@ -136,9 +140,9 @@ func (h *History) BeginRead() uint64 {
 	return h.now
 }
 
-// EndRead tells what a read has shown of one series, where, and returns what is
-// wrong with it: nil, or a *Violation.
-func (h *History) EndRead(began uint64, where string, series int, samples []Sample) error {
+// EndRead tells what a read of the set of a bucket has shown of one series,
+// where, and returns what is wrong with it: nil, or a *Violation.
+func (h *History) EndRead(began uint64, where string, bucket quorate.TimeRange, series int, samples []Sample) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.now++
@@ -146,7 +150,8 @@ func (h *History) EndRead(began uint64, where string, series int, samples []Samp
 	if of == nil {
 		of = &seriesHistory{}
 	}
-	shown, violation := of.show(samples)
+	of = of.in(bucket)
+	shown, violation := of.show(bucket, samples)
 	if violation == nil {
 		violation = of.missing(began, samples, shown)
 	}
@@ -163,9 +168,16 @@ func (h *History) EndRead(began uint64, where string, series int, samples []Samp
 	return nil
 }
 
-// show finds the places of the samples that a read shows, and what it should
-// not show.
-func (of *seriesHistory) show(samples []Sample) (shown []int, _ *Violation) {
+// in is the history of a bucket alone.
+func (of *seriesHistory) in(bucket quorate.TimeRange) *seriesHistory {
+	from := sort.Search(len(of.sent), func(i int) bool { return of.sent[i].T >= bucket.Start })
+	to := sort.Search(len(of.sent), func(i int) bool { return of.sent[i].T >= bucket.End })
+	return &seriesHistory{sent: of.sent[from:to]}
+}
+
+// show finds the places of the samples that a read of a bucket shows, and what it
+// should not show.
+func (of *seriesHistory) show(bucket quorate.TimeRange, samples []Sample) (shown []int, _ *Violation) {
 	shown = make([]int, 0, len(samples))
 	place := 0
 	for i, s := range samples {
@@ -176,6 +188,8 @@ func (of *seriesHistory) show(samples []Sample) (shown []int, _ *Violation) {
 			place++
 		}
 		switch {
+		case !bucket.Contains(s.T):
+			return nil, &Violation{Kind: Misplaced, T: s.T, Detail: fmt.Sprintf("it has the value %v, and the bucket is %s", s.V, bucket)}
 		case place == len(of.sent) || of.sent[place].T != s.T:
 			return nil, &Violation{Kind: Invented, T: s.T, Detail: fmt.Sprintf("it has the value %v", s.V)}
 		case of.sent[place].V != s.V:

@@ -3,6 +3,8 @@ package simulation
 import (
 	"errors"
 	"testing"
+
+	"github.com/quorate/quorate"
 )
 
 // step is an event of a history.
@@ -10,8 +12,9 @@ type step func(*script)
 
 type script struct {
 	*History
-	reads map[string]uint64
-	err   error
+	reads  map[string]uint64
+	bucket quorate.TimeRange
+	err    error
 }
 
 func sends(series int, ts ...int64) step {
@@ -34,6 +37,11 @@ func refuses(series int, t int64) step { return func(s *script) { s.Refuse(serie
 
 func begins(read string) step { return func(s *script) { s.reads[read] = s.BeginRead() } }
 
+// turnsTo has the reads that follow be of one bucket.
+func turnsTo(from, to int64) step {
+	return func(s *script) { s.bucket = quorate.TimeRange{Start: from, End: to} }
+}
+
 func shows(read string, series int, ts ...int64) step {
 	var samples []Sample
 	for _, t := range ts {
@@ -44,7 +52,7 @@ func shows(read string, series int, ts ...int64) step {
 
 func showsSamples(read string, series int, samples ...Sample) step {
 	return func(s *script) {
-		if err := s.EndRead(s.reads[read], "node1", series, samples); err != nil && s.err == nil {
+		if err := s.EndRead(s.reads[read], "node1", s.bucket, series, samples); err != nil && s.err == nil {
 			s.err = err
 		}
 	}
@@ -96,11 +104,21 @@ func TestTheCheckerFindsEachViolation(t *testing.T) {
 		"it was refused":               {[]step{sends(0, 1, 2), refuses(0, 1), acks(0, 2), begins("r"), shows("r", 0, 1, 2)}, Refused},
 		"it was refused, and is not there": {
 			[]step{sends(0, 1, 2), refuses(0, 1), acks(0, 2), begins("r"), shows("r", 0, 2)}, ""},
+		"a bucket shows what is its own": {
+			[]step{sends(0, 1, 2, 3, 4), acks(0, 1, 2, 3, 4), turnsTo(2, 4), begins("r"), shows("r", 0, 2, 3)}, ""},
+		"a bucket has to show what is its own": {
+			[]step{sends(0, 1, 2, 3, 4), acks(0, 1, 2, 3, 4), turnsTo(2, 4), begins("r"), shows("r", 0, 3)}, Lost},
+		"a bucket ends before its end": {
+			[]step{sends(0, 1, 2, 3, 4), acks(0, 1, 2, 3, 4), turnsTo(2, 4), begins("r"), shows("r", 0, 2, 3, 4)}, Misplaced},
+		"a bucket begins at its start": {
+			[]step{sends(0, 1, 2, 3, 4), acks(0, 1, 2, 3, 4), turnsTo(2, 4), begins("r"), shows("r", 0, 1, 2, 3)}, Misplaced},
+		"a read of one bucket binds no other": {
+			[]step{sends(0, 1, 2), turnsTo(0, 2), begins("r"), shows("r", 0, 1), turnsTo(2, 4), begins("s"), shows("s", 0)}, ""},
 		"series do not mix": {
 			[]step{sends(0, 1), sends(1, 1), acks(1, 1), begins("r"), shows("r", 0), shows("r", 1, 1)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &script{History: NewHistory(), reads: map[string]uint64{}}
+			s := &script{History: NewHistory(), reads: map[string]uint64{}, bucket: quorate.Forever}
 			for _, do := range tc.steps {
 				do(s)
 			}
