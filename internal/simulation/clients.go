@@ -31,10 +31,6 @@ const (
 	maxAttempts = 12
 )
 
-func genesisBounds() quorate.Bounds {
-	return quorate.Bounds{Version: 1, Range: quorate.TimeRange{Start: 0, End: math.MaxInt64 / 2}, State: quorate.SetOpen}
-}
-
 // valueOf is the value of a series' sample: no other sample of a run has it.
 func valueOf(series int, t int64) float64 { return float64(series)*1e12 + float64(t) }
 
@@ -48,10 +44,8 @@ type writer struct {
 	sim    *simulation
 	chance *chance
 	series []int
-	refs   map[int]wire.SeriesRef
+	routes map[*replicaSet]*route
 	tick   int64
-	// target is whom it takes for the leader.
-	target *node
 }
 
 func (w *writer) run(ctx context.Context) {
@@ -60,24 +54,52 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// write sends one batch until it is acknowledged, or its writer loses patience.
+func (w *writer) route(set *replicaSet) *route {
+	r := w.routes[set]
+	if r == nil {
+		r = &route{refs: make(map[int]wire.SeriesRef)}
+		w.routes[set] = r
+	}
+	return r
+}
+
+// write writes the next ticks of all series.
 func (w *writer) write(ctx context.Context) {
-	s := w.sim
-	batch, samples := w.next()
-	command := batch.Append(nil)
-	for series, of := range samples {
-		for _, sample := range of {
-			s.history.Send(series, sample)
+	ticks := int64(1 + w.chance.below(maxTicks))
+	parts := w.split(w.tick, ticks)
+	w.tick += ticks
+	w.sim.reach(ctx, w.tick*tickMillis)
+	for _, p := range parts {
+		for series, of := range p.samples {
+			for _, sample := range of {
+				w.sim.history.Send(series, sample)
+			}
 		}
 	}
+	for _, p := range parts {
+		if w.chance.happens(0.02) {
+			w.sendMisrouted(ctx, p.misroute(w.chance))
+		}
+		w.send(ctx, p)
+	}
+}
+
+// send sends one batch until it is acknowledged, or its writer loses patience.
+func (w *writer) send(ctx context.Context, p *part) {
+	s := w.sim
+	command := p.batch.Append(nil)
 	// A batch that everybody refused, saying so, must not take effect.
 	certain := true
 	for range 1 + w.chance.below(maxAttempts) {
-		outcome := w.offer(ctx, batch, command)
+		outcome, result := w.offer(ctx, p.set, command)
+		if outcome == answered {
+			outcome = w.judge(p, result)
+		}
 		switch outcome {
 		case acknowledged:
 			s.count("batches acknowledged", 1)
-			for series, of := range samples {
+			s.acknowledged(p.set)
+			for series, of := range p.samples {
 				s.count("samples acknowledged", len(of))
 				for _, sample := range of {
 					s.history.Acknowledge(series, sample.T)
@@ -86,7 +108,7 @@ func (w *writer) write(ctx context.Context) {
 			return
 		case unknown:
 			certain = false
-		case refused:
+		case refused, answered:
 		}
 		if !pause(ctx, w.chance.between(10*time.Millisecond, 500*time.Millisecond)) {
 			break
@@ -97,112 +119,97 @@ func (w *writer) write(ctx context.Context) {
 		return
 	}
 	s.count("batches refused", 1)
-	for series, of := range samples {
+	for series, of := range p.samples {
 		for _, sample := range of {
 			s.history.Refuse(series, sample.T)
 		}
 	}
 }
 
-// next makes the writer's next batch, naming series by their labels or, where it
-// knows them, half of the time by their refs.
-func (w *writer) next() (*wire.Batch, map[int][]Sample) {
-	b := &wire.Batch{}
-	b.Reset(testTenant, genesisBounds().Version)
-	samples := make(map[int][]Sample, len(w.series))
-	ticks := 1 + w.chance.below(maxTicks)
-	for _, series := range w.series {
-		ref, known := w.refs[series]
-		row := wire.ByRef(ref)
-		if !known || w.chance.happens(0.5) {
-			row = wire.ByDefinition(len(b.Definitions))
-			b.Definitions = append(b.Definitions, labelsOf(series))
+// sendMisrouted sends a batch of another bounds version, once.
+func (w *writer) sendMisrouted(ctx context.Context, p *part) {
+	if outcome, result := w.offer(ctx, p.set, p.batch.Append(nil)); outcome == answered {
+		if err := p.checkRefused(result); err != nil {
+			w.sim.fail(err)
 		}
-		for i := range ticks {
-			t := (w.tick + int64(i)) * tickMillis
-			sample := Sample{T: t, V: valueOf(series, t)}
-			samples[series] = append(samples[series], sample)
-			b.Series = append(b.Series, row)
-			b.Timestamps = append(b.Timestamps, sample.T)
-			b.Values = append(b.Values, sample.V)
-		}
+		w.sim.count("batches of another version", 1)
 	}
-	w.tick += int64(ticks)
-	return b, samples
 }
 
 type outcome int
 
 const (
 	refused outcome = iota
+	// answered is what the state machine has said something of.
+	answered
 	acknowledged
 	unknown
 )
 
 // offer proposes a batch to whoever leads, as far as the writer knows.
-func (w *writer) offer(ctx context.Context, batch *wire.Batch, command []byte) outcome {
-	s := w.sim
-	if w.target == nil {
-		w.target = s.anyNode(w.chance)
+func (w *writer) offer(ctx context.Context, set *replicaSet, command []byte) (outcome, any) {
+	s, to := w.sim, w.route(set)
+	if to.target == nil {
+		to.target = s.anyNode(w.chance)
 	}
-	p := w.target.process()
-	if p == nil {
-		w.target = nil
-		return refused
+	r := to.target.replica(set)
+	if r == nil {
+		to.target = nil
+		return refused, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	result, err := p.group.Propose(ctx, wire.KindWrite, command)
-	if p.dead() {
-		w.target = nil
-		return unknown
+	result, err := r.group.Propose(ctx, wire.KindWrite, command)
+	if r.dead() {
+		to.target = nil
+		return unknown, nil
 	}
 	if err == nil {
-		return w.judge(batch, result)
+		return answered, result
 	}
-	w.target = nil
+	to.target = nil
 	if quorate.KindOf(err) != quorate.Unavailable {
-		s.fail(fmt.Errorf("a batch proposed at %s: %w", p.node, err))
+		s.fail(fmt.Errorf("a batch proposed at %s: %w", r.node, err))
 	}
 	var notLeader *raftset.NotLeaderError
 	if errors.As(err, &notLeader) {
-		w.target = s.nodeOf(notLeader.Leader.Node)
+		to.target = s.nodeOf(notLeader.Leader.Node)
 	}
 	if errors.Is(err, raftset.ErrOutcomeUnknown) {
 		if s.cfg.mutant == acknowledgesEarly {
-			return acknowledged
+			return acknowledged, nil
 		}
-		return unknown
+		return unknown, nil
 	}
-	return refused
+	return refused, nil
 }
 
-// judge checks what the state machine answers: nothing else than that the whole
-// batch is stored can be.
-func (w *writer) judge(batch *wire.Batch, result any) outcome {
-	r, ok := result.(*wire.BatchResult)
-	if !ok || r.Status != wire.BatchApplied || r.Floats != batch.Rows() || r.Refused != 0 || len(r.Defined) != len(batch.Definitions) {
-		w.sim.fail(fmt.Errorf("a batch of %d rows is answered by %+v", batch.Rows(), result))
+// judge checks what the state machine answers.
+func (w *writer) judge(p *part, result any) outcome {
+	r, err := p.checkStored(result)
+	if err != nil && w.sim.cfg.mutant == boundless {
+		return acknowledged
+	}
+	if err != nil {
+		w.sim.fail(err)
 		return unknown
 	}
 	if r.Duplicates > 0 {
 		w.sim.count("batches stored by an earlier attempt", 1)
 	}
-	for row, series := range batch.Series {
-		i, ok := series.Definition()
-		if !ok {
-			continue
+	w.sim.count("rows out of bounds", p.strays)
+	refs := w.route(p.set).refs
+	for i, series := range p.defined {
+		if known, ok := refs[series]; ok && known != r.Defined[i] {
+			w.sim.fail(fmt.Errorf("series %d has the ref %d in set %d, and had %d", series, r.Defined[i], p.set.id, known))
 		}
-		number := w.series[row/(len(batch.Series)/len(w.series))]
-		if known, ok := w.refs[number]; ok && known != r.Defined[i] {
-			w.sim.fail(fmt.Errorf("series %d has the ref %d, and had %d", number, r.Defined[i], known))
-		}
-		w.refs[number] = r.Defined[i]
+		refs[series] = r.Defined[i]
 	}
 	return acknowledged
 }
 
-// reader reads series at whatever node it asks, once reading there is confirmed.
+// reader reads series in one set, at whatever node it asks, once reading there is
+// confirmed.
 type reader struct {
 	sim    *simulation
 	chance *chance
@@ -210,9 +217,9 @@ type reader struct {
 
 func (r *reader) run(ctx context.Context) {
 	for pause(ctx, r.chance.between(0, 2*r.sim.cfg.readEvery())) {
-		n := r.sim.anyNode(r.chance)
+		n, set := r.sim.anyNode(r.chance), r.sim.someSet(r.chance)
 		for range 2 {
-			leader, err := r.read(ctx, n)
+			leader, err := r.read(ctx, n, set)
 			if err != nil {
 				r.sim.fail(err)
 				return
@@ -226,16 +233,16 @@ func (r *reader) run(ctx context.Context) {
 }
 
 // read reads at one node. If another is said to lead, it returns that.
-func (r *reader) read(ctx context.Context, n *node) (leader *node, _ error) {
+func (r *reader) read(ctx context.Context, n *node, set *replicaSet) (leader *node, _ error) {
 	s := r.sim
-	p := n.process()
-	if p == nil {
+	at := n.replica(set)
+	if at == nil {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	began := s.history.BeginRead()
-	if err := s.confirm(ctx, p); err != nil {
+	if err := s.confirm(ctx, at); err != nil {
 		s.count("reads refused", 1)
 		var notLeader *raftset.NotLeaderError
 		if errors.As(err, &notLeader) {
@@ -243,7 +250,7 @@ func (r *reader) read(ctx context.Context, n *node) (leader *node, _ error) {
 		}
 		return nil, nil // a read that is not confirmed is not made
 	}
-	view, err := p.shard.View()
+	view, err := at.shard.View()
 	if err != nil {
 		return nil, nil // the process ends
 	}
@@ -252,26 +259,29 @@ func (r *reader) read(ctx context.Context, n *node) (leader *node, _ error) {
 	if r.chance.happens(0.05) {
 		some = allSeries(s.cfg.series())
 	}
-	if err := s.check(ctx, began, n, view, some); err != nil {
+	if err := s.check(ctx, began, at, view, some); err != nil {
 		return nil, err
 	}
 	s.count("reads", 1)
+	if set.number < s.foremost() {
+		s.count("reads of earlier buckets", 1)
+	}
 	return nil, nil
 }
 
-// confirm makes sure that a read of a process' shard sees everything that was
+// confirm makes sure that a read of a replica's shard sees everything that was
 // acknowledged before, or the mutant's idea of it.
-func (s *simulation) confirm(ctx context.Context, p *process) error {
+func (s *simulation) confirm(ctx context.Context, r *replica) error {
 	switch s.cfg.mutant {
 	case readsUnconfirmed:
-		if _, leads := p.group.Leadership(); !leads {
+		if _, leads := r.group.Leadership(); !leads {
 			return raftset.ErrStopped
 		}
 		return nil
 	case readsFollowers:
 		return nil
 	default:
-		_, err := p.group.ConfirmRead(ctx)
+		_, err := r.group.ConfirmRead(ctx)
 		return err
 	}
 }
@@ -285,7 +295,7 @@ func allSeries(n int) []int {
 }
 
 // check compares what a view shows of some series with the history.
-func (s *simulation) check(ctx context.Context, began uint64, n *node, view *tsdbshard.View, series []int) error {
+func (s *simulation) check(ctx context.Context, began uint64, r *replica, view *tsdbshard.View, series []int) error {
 	type found struct {
 		series  int
 		samples []Sample
@@ -294,12 +304,12 @@ func (s *simulation) check(ctx context.Context, began uint64, n *node, view *tsd
 	for _, number := range series {
 		samples, err := samplesOf(ctx, view, number)
 		if err != nil {
-			return fmt.Errorf("read series %d at %s: %w", number, n, err)
+			return fmt.Errorf("read series %d in set %d at %s: %w", number, r.set.id, r.node, err)
 		}
 		all = append(all, found{number, samples})
 	}
 	for _, f := range all {
-		if err := s.history.EndRead(began, n.String(), quorate.Forever, f.series, f.samples); err != nil {
+		if err := s.history.EndRead(began, fmt.Sprintf("%s, set %d", r.node, r.set.id), r.set.bounds.Range, f.series, f.samples); err != nil {
 			return err
 		}
 	}

@@ -14,13 +14,13 @@ import (
 // different things.
 var errDiverged = errors.New("the members have diverged")
 
-// verdict is what one member holds in the end.
+// verdict is what one member holds of a set in the end.
 type verdict struct {
 	sum     [32]byte
 	samples uint64
 }
 
-// converge waits until all members of a healed set have applied the same, and
+// converge waits until all members of each healed set have applied the same, and
 // compares what they show: with each other, and with the history. Then all of
 // them are killed, and everything has to be there again, from the files.
 func (s *simulation) converge(ctx context.Context, report *Report) error {
@@ -30,12 +30,14 @@ func (s *simulation) converge(ctx context.Context, report *Report) error {
 	}
 	// Where samples lie must make no difference.
 	for i, n := range s.members() {
-		p := n.process()
-		if p == nil || i%2 == 0 {
-			continue
-		}
-		if err := p.group.Flush(ctx); err != nil {
-			return fmt.Errorf("the last flush at %s: %w", n, err)
+		for _, set := range s.allSets() {
+			r := n.replica(set)
+			if r == nil || (i+set.number)%2 == 0 {
+				continue
+			}
+			if err := r.group.Flush(ctx); err != nil {
+				return fmt.Errorf("the last flush of set %d at %s: %w", set.id, n, err)
+			}
 		}
 	}
 	s.kill("the power fails", s.members()...)
@@ -48,81 +50,100 @@ func (s *simulation) converge(ctx context.Context, report *Report) error {
 	if err != nil {
 		return fmt.Errorf("after a power failure: %w", err)
 	}
-	if first != again {
-		return fmt.Errorf("%w: they agreed on %d samples with checksum %x, and after a power failure on %d with %x", errDiverged, first.samples, first.sum, again.samples, again.sum)
+	for i, v := range first {
+		if w := again[i]; v != w {
+			return fmt.Errorf("%w: they agreed on %d samples in the %d. set with checksum %x, and after a power failure on %d with %x", errDiverged, v.samples, i+1, v.sum, w.samples, w.sum)
+		}
+		report.Samples += v.samples
 	}
-	report.Samples = again.samples
 	return nil
 }
 
-// agree returns what all members hold.
-func (s *simulation) agree(ctx context.Context, report *Report) (verdict, error) {
+// agree returns what all members hold, by set.
+func (s *simulation) agree(ctx context.Context, report *Report) (all []verdict, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, convergence)
 	defer cancel()
+	report.Sets, report.Terms, report.Entries = 0, 0, 0
+	for _, set := range s.allSets() {
+		v, at, err := s.agreeOn(ctx, set)
+		if err != nil {
+			return nil, fmt.Errorf("set %d: %w", set.id, err)
+		}
+		all = append(all, v)
+		report.Sets++
+		report.Terms += at.Term
+		report.Entries += at.LastIndex
+	}
+	return all, nil
+}
+
+func (s *simulation) agreeOn(ctx context.Context, set *replicaSet) (agreed verdict, at raftset.Status, err error) {
 	for {
-		err := s.level(ctx, report)
+		at, err = s.level(ctx, set)
 		if err == nil {
 			break
 		}
 		if !pause(ctx, 100*time.Millisecond) {
-			return verdict{}, fmt.Errorf("%v after everything healed: %w", convergence, err)
+			return agreed, at, fmt.Errorf("%v after everything healed: %w", convergence, err)
 		}
 	}
-	var agreed verdict
 	for i, n := range s.members() {
-		v, err := s.examine(ctx, n)
+		v, err := s.examine(ctx, n, set)
 		switch {
 		case err != nil:
-			return verdict{}, err
+			return agreed, at, err
 		case i == 0:
 			agreed = v
 		case v != agreed:
-			return verdict{}, fmt.Errorf("%w: at index %d, %s holds %d samples with checksum %x, %s %d with %x",
-				errDiverged, report.Index, s.members()[0], agreed.samples, agreed.sum, n, v.samples, v.sum)
+			return agreed, at, fmt.Errorf("%w: at index %d, %s holds %d samples with checksum %x, %s %d with %x",
+				errDiverged, at.LastIndex, s.members()[0], agreed.samples, agreed.sum, n, v.samples, v.sum)
 		}
 	}
-	return agreed, nil
+	return agreed, at, nil
 }
 
-// level tells why not all members have applied the same yet.
-func (s *simulation) level(ctx context.Context, report *Report) error {
-	leader := s.leading()
+// level returns where all members of a set stand, or why not all have applied the
+// same yet.
+func (s *simulation) level(ctx context.Context, set *replicaSet) (want raftset.Status, _ error) {
+	leader := s.leading(set)
 	if leader == nil {
-		return errors.New("nobody leads")
+		return want, errors.New("nobody leads")
 	}
 	calling, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := leader.group.ConfirmRead(calling); err != nil {
-		return err
+		return want, err
 	}
-	want := leader.group.Status()
+	want = leader.group.Status()
 	if want.CommitIndex != want.LastIndex {
-		return fmt.Errorf("entries up to %d of %d are committed", want.CommitIndex, want.LastIndex)
+		return want, fmt.Errorf("entries up to %d of %d are committed", want.CommitIndex, want.LastIndex)
 	}
 	if c := leader.group.Configuration(); len(c.Voters) != founders || len(c.Learners) != 0 {
-		return fmt.Errorf("the members are %v and %v", c.Voters, c.Learners)
+		return want, fmt.Errorf("the members are %v and %v", c.Voters, c.Learners)
 	}
 	for _, n := range s.members() {
-		p := n.process()
-		if p == nil {
-			return fmt.Errorf("%s is down", n)
+		r := n.replica(set)
+		if r == nil {
+			return want, fmt.Errorf("%s has not opened it", n)
 		}
-		if got := p.group.Status(); got.AppliedIndex != want.AppliedIndex || got.State == raftset.StateStopped {
-			return fmt.Errorf("%s is %s and has applied %d of %d", n, got.State, got.AppliedIndex, want.AppliedIndex)
+		if got := r.group.Status(); got.AppliedIndex != want.AppliedIndex || got.State == raftset.StateStopped {
+			return want, fmt.Errorf("%s is %s and has applied %d of %d", n, got.State, got.AppliedIndex, want.AppliedIndex)
 		}
 	}
-	report.Term, report.Index = want.Term, want.LastIndex
-	return nil
+	return want, nil
 }
 
-// examine checks everything that a node shows.
-func (s *simulation) examine(ctx context.Context, n *node) (v verdict, err error) {
-	p := n.process()
-	if p == nil {
+// examine checks everything that a node shows of a set.
+func (s *simulation) examine(ctx context.Context, n *node, set *replicaSet) (v verdict, err error) {
+	r := n.replica(set)
+	if r == nil {
 		return v, fmt.Errorf("%s is down in the end", n)
 	}
+	if b := r.shard.Bounds(); b != set.bounds {
+		return v, fmt.Errorf("%s has the bounds %v, and they are %v", n, b, set.bounds)
+	}
 	began := s.history.BeginRead()
-	view, err := p.shard.View()
+	view, err := r.shard.View()
 	if err != nil {
 		return v, fmt.Errorf("in the end at %s: %w", n, err)
 	}
@@ -130,5 +151,5 @@ func (s *simulation) examine(ctx context.Context, n *node) (v verdict, err error
 	if v.sum, v.samples, err = tsdbshard.ChecksumView(ctx, view); err != nil {
 		return v, fmt.Errorf("in the end at %s: %w", n, err)
 	}
-	return v, s.check(ctx, began, n, view, allSeries(s.cfg.series()))
+	return v, s.check(ctx, began, r, view, allSeries(s.cfg.series()))
 }

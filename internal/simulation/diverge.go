@@ -18,6 +18,7 @@ const (
 // sample of a tenant that nobody reads.
 type diverging struct {
 	*tsdbshard.Shard
+	set     *replicaSet
 	decoder wire.Decoder
 	encoder wire.Encoder
 }
@@ -35,8 +36,8 @@ func (d *diverging) ApplyBatch(entries []quorate.LogEntry) ([][]any, error) {
 			continue
 		}
 		b := &wire.Batch{
-			Tenant: otherTenant, Version: genesisBounds().Version, Definitions: [][]byte{labelsOf(0)},
-			Series: []wire.RowSeries{wire.ByDefinition(0)}, Timestamps: []int64{int64(entries[i].Index)}, Values: []float64{1},
+			Tenant: otherTenant, Version: d.set.bounds.Version, Definitions: [][]byte{labelsOf(0)},
+			Series: []wire.RowSeries{wire.ByDefinition(0)}, Timestamps: []int64{d.set.bounds.Range.Start + int64(entries[i].Index)}, Values: []float64{1},
 		}
 		entries[i].Data, added[i] = d.encoder.Append(nil, wire.KindWrite, append(e.Commands, b.Append(nil))...), true
 	}

@@ -1,23 +1,36 @@
-// Package simulation lives one ReplicaSet's life on three nodes in one process
+// Package simulation lives the life of ReplicaSets on three nodes in one process
 // and in virtual time: hashicorp/raft and raft-wal through raftset, the shards
 // of tsdbshard, real files, clients that write and read, and faults that come
 // and go as a seed says. It is code of tests only, and is to be run in a bubble
 // of testing/synctest.
 //
+// # Buckets
+//
+// Samples' time passes from one bucket into the next, two or three times in a
+// run, of whatever length, and each bucket is one set: a Group and a Shard in
+// every process, a ReplicaID of its own on every node. When the first writer has
+// two thirds of a bucket behind it, the next set is formed, on those who are
+// members then, while faults go on: a node that is down forms its replica when
+// it starts, and the set works once a majority has. Each writer passes at its own
+// pace and cuts its batches where a bucket ends; readers read mostly in the set
+// that the foremost writer writes to, sometimes in another. Sets stay open until
+// the end; sealing is not simulated here.
+//
 // # What is real
 //
 // Everything that is replicated code: raftset.Host and Group, raft-wal, the state
 // machine, flushes, manifests, seeds, files that are fetched. Not real are the
-// network, which is in memory, the time that disks take, and the metadata: who is
-// a member is decided by the surgeon, which replaces one now and then as
-// internal/lifecycle does.
+// network, which is in memory, the time that disks take, the router, and the
+// metadata: which sets there are is decided by their writers' time, and who is a
+// member by the surgeon, which replaces a node now and then, in one set after the
+// other, as internal/lifecycle does.
 //
 // Faults: partitions, nodes that are deaf or mute, links that are cut or one-way,
 // loss, slow links, messages that are held back and come late; nodes killed,
 // alone, as a majority, all, briefly or for so long that the others have deleted
 // the log that they lack; restarts in order; disks that are slow, or hang until
-// the process ends; transfers of leadership; flushes; replaced members. Several
-// at once. In every other run leaders read by leases (raftset.HostConfig.ReadLease),
+// the process ends; transfers of leadership; flushes; replaced nodes; all of it
+// while sets are formed and joined. Several at once. In every other run leaders read by leases (raftset.HostConfig.ReadLease),
 // and in every other one of these some nodes take four times as long as others to
 // find that they do not lead any more.
 //
@@ -34,16 +47,20 @@
 //
 // # What is checked
 //
-// Values are unique. Of each confirmed read (History): what was acknowledged
-// before the read began is there; so is what an earlier read has shown; nothing
-// that was never sent, or that everybody refused; nothing twice. A batch that is
+// Values are unique. Of each confirmed read (History), for the times of its
+// bucket: what was acknowledged before the read began is there; so is what an
+// earlier read has shown; nothing that was never sent, that everybody refused, or
+// that is of another bucket; nothing twice. A batch that is
 // not acknowledged is tried again as it is, or left with an unknown outcome, and
 // may then appear at any time. Answers of the state machine are checked, and
-// refs. No replica may fail or be quarantined, but for the failures by which
-// raftset means to be opened again. In the end everything heals: within three
-// minutes all members must have applied the same, have the same logical checksum
-// (tsdbshard.ChecksumView), and show everything; one more kill of all of them
-// must change nothing. A run with too little load fails.
+// refs, for each set its own. Now and then a batch has a row outside of the
+// bounds, which must be refused alone, or is one of another bounds version, of
+// which nothing may be taken. No replica may be missing once it was made, fail or be
+// quarantined, but for the failures by which raftset means to be opened again. In the end everything heals: within three
+// minutes all members of all sets must have applied the same, have the bounds and
+// the same logical checksum (tsdbshard.ChecksumView), and show everything; one
+// more kill of all of them must change nothing. A run with too little load or
+// without a rollover fails.
 //
 // TestMistakesAreFound and TestADivergenceIsFound make mistakes that have to be
 // found; history_test.go has a history for each violation.

@@ -19,8 +19,8 @@ const (
 )
 
 // fetch is raftset.HostConfig.Fetch.
-func (p *process) fetch(ctx context.Context, _ quorate.ReplicaSetID, _ quorate.ReplicaID, from quorate.NodeID, payload []byte) error {
-	err := p.fetchFiles(ctx, from, payload)
+func (p *process) fetch(ctx context.Context, set quorate.ReplicaSetID, _ quorate.ReplicaID, from quorate.NodeID, payload []byte) error {
+	err := p.fetchFiles(ctx, set, from, payload)
 	if p.dead() {
 		return err
 	}
@@ -35,30 +35,30 @@ func (p *process) fetch(ctx context.Context, _ quorate.ReplicaSetID, _ quorate.R
 
 // fetchFiles copies what is missing of the files that a manifest names from
 // another node's directory, as long as that node runs and is reached.
-func (p *process) fetchFiles(ctx context.Context, from quorate.NodeID, payload []byte) error {
-	missing, err := tsdbshard.Stage(p.shardConfig(), payload)
+func (p *process) fetchFiles(ctx context.Context, set quorate.ReplicaSetID, from quorate.NodeID, payload []byte) error {
+	missing, err := tsdbshard.Stage(p.shardConfig(set), payload)
 	if err != nil {
 		return err
 	}
 	for _, f := range missing {
-		if err := p.fetchFile(ctx, from, f); err != nil {
+		if err := p.fetchFile(ctx, set, from, f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *process) fetchFile(ctx context.Context, from quorate.NodeID, want tsdbshard.FileInfo) (err error) {
+func (p *process) fetchFile(ctx context.Context, set quorate.ReplicaSetID, from quorate.NodeID, want tsdbshard.FileInfo) (err error) {
 	s := p.node.sim
 	source := s.processOf(from)
 	if source == nil {
 		return quorate.Errorf(quorate.Unavailable, "%s is down", from.Name)
 	}
-	file, err := os.Open(filepath.Join(source.dir, "shard", want.Name))
+	file, err := os.Open(filepath.Join(source.shardDir(set), want.Name))
 	if err != nil {
 		return err
 	}
-	r, err := tsdbshard.ReceiveFile(p.shardConfig(), want)
+	r, err := tsdbshard.ReceiveFile(p.shardConfig(set), want)
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
@@ -68,7 +68,7 @@ func (p *process) fetchFile(ctx context.Context, from quorate.NodeID, want tsdbs
 		if !pause(ctx, s.network.chance.between(0, pieceTime)) {
 			return ctx.Err()
 		}
-		if source.dead() || !s.network.reaches(from, p.node.member.Node) {
+		if source.dead() || !s.network.reaches(from, p.node.id) {
 			return quorate.Errorf(quorate.Unavailable, "%s is not reached", from.Name)
 		}
 		n, err := file.ReadAt(piece[:min(pieceBytes, want.Bytes-r.Offset())], int64(r.Offset()))

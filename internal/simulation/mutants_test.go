@@ -25,6 +25,7 @@ func TestMistakesAreFound(t *testing.T) {
 		"reads at followers":               {readsFollowers, []ViolationKind{WentBack, Lost, Vanished}},
 		"acknowledgments before commit":    {acknowledgesEarly, []ViolationKind{WentBack, Lost}},
 		"disks that lose what was fsynced": {forgets, []ViolationKind{WentBack, Lost, Vanished}},
+		"sets without bounds":              {boundless, []ViolationKind{Misplaced}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()

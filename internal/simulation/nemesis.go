@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/quorate/quorate"
 )
 
 const (
@@ -82,7 +80,7 @@ func (m *nemesis) networkStrikes() []strike {
 		}},
 		{"slow links", 5, time.Second, 15 * time.Second, m.slowLinks},
 		{"held messages", 4, 100 * time.Millisecond, 4 * time.Second, func(context.Context) (string, func()) {
-			id := m.victim().member.Node
+			id := m.victim().id
 			net.hold(id)
 			return id.Name, func() { net.release(id) }
 		}},
@@ -93,13 +91,13 @@ func (m *nemesis) nodeStrikes() []strike {
 	s := m.sim
 	return []strike{
 		{"killed leader", 4, 0, 6 * time.Second, func(ctx context.Context) (string, func()) {
-			return m.kill(ctx, "a strike", m.leader())
+			return m.kill(ctx, "a strike", m.leader(s.someSet(m.chance)))
 		}},
 		{"killed follower", 3, 0, 10 * time.Second, func(ctx context.Context) (string, func()) {
-			return m.kill(ctx, "a strike", m.follower())
+			return m.kill(ctx, "a strike", m.follower(s.someSet(m.chance)))
 		}},
 		{"follower away", 2, 40 * time.Second, 90 * time.Second, func(ctx context.Context) (string, func()) {
-			return m.kill(ctx, "it will be away", m.follower())
+			return m.kill(ctx, "it will be away", m.follower(s.someSet(m.chance)))
 		}},
 		{"killed majority", 2, 0, 5 * time.Second, func(ctx context.Context) (string, func()) {
 			all := s.members()
@@ -200,31 +198,31 @@ func (m *nemesis) undo(which func(fault) bool) {
 
 func pick[T any](c *chance, of []T) T { return of[c.below(len(of))] }
 
-// victim is any node, half of the time the one that leads.
+// victim is any node, half of the time one that leads.
 func (m *nemesis) victim() *node {
 	if m.chance.happens(0.5) {
-		return m.leader()
+		return m.leader(m.sim.someSet(m.chance))
 	}
 	return m.sim.anyNode(m.chance)
 }
 
-// leader is the node that leads, or any.
-func (m *nemesis) leader() *node {
-	if p := m.sim.leading(); p != nil {
-		return p.node
+// leader is the node that leads a set, or any.
+func (m *nemesis) leader(set *replicaSet) *node {
+	if r := m.sim.leading(set); r != nil {
+		return r.node
 	}
 	return m.sim.anyNode(m.chance)
 }
 
-func (m *nemesis) follower() *node {
-	leader := m.leader()
+func (m *nemesis) follower(set *replicaSet) *node {
+	leader := m.leader(set)
 	return pick(m.chance, slices.DeleteFunc(m.sim.members(), func(n *node) bool { return n == leader }))
 }
 
 func (m *nemesis) linksFrom(n *node) (links []link) {
 	for _, other := range m.sim.members() {
 		if other != n {
-			links = append(links, link{n.member.Node, other.member.Node})
+			links = append(links, link{n.id, other.id})
 		}
 	}
 	return links
@@ -271,51 +269,36 @@ func (m *nemesis) kill(ctx context.Context, why string, nodes ...*node) (to stri
 	}
 }
 
-// transfer has the leader hand over to a member of its choice.
+// transfer has the leader of a set hand over to a member of its choice.
 func (m *nemesis) transfer(ctx context.Context) (to string, undo func()) {
-	p, target := m.sim.leading(), m.follower()
-	if p == nil {
-		return "nobody leads", nil
+	set := m.sim.someSet(m.chance)
+	r, target := m.sim.leading(set), m.follower(set)
+	if r == nil {
+		return fmt.Sprintf("nobody leads set %d", set.id), nil
 	}
-	m.calls.Go(func() { m.sim.handOver(ctx, p, target.member.Replica) })
-	return fmt.Sprintf("from %s to %s", p.node, target), nil
+	m.calls.Go(func() { m.sim.handOver(ctx, r, set.member(target).Replica) })
+	return fmt.Sprintf("set %d from %s to %s", set.id, r.node, target), nil
 }
 
-// handOver asks a leader to hand over, and counts what comes of it.
-func (s *simulation) handOver(ctx context.Context, p *process, to quorate.ReplicaID) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := p.group.TransferLeadership(ctx, to)
-	if p.dead() {
-		return
-	}
-	if err != nil {
-		s.count("transfers failed", 1)
-		s.trace.add("%s hands over to replica %d: %v", p.node, to, err)
-		return
-	}
-	s.count("transfers done", 1)
-}
-
-// flush has any node flush.
+// flush has any node flush a set.
 func (m *nemesis) flush(ctx context.Context) (to string, undo func()) {
-	n := m.sim.anyNode(m.chance)
-	p := n.process()
-	if p == nil {
-		return n.String() + ", which is down", nil
+	n, set := m.sim.anyNode(m.chance), m.sim.someSet(m.chance)
+	r := n.replica(set)
+	if r == nil {
+		return fmt.Sprintf("set %d at %s, where it is not open", set.id, n), nil
 	}
 	m.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 		defer cancel()
-		err := p.group.Flush(ctx)
+		err := r.group.Flush(ctx)
 		switch {
-		case p.dead():
+		case r.dead():
 		case err != nil:
 			m.sim.count("flushes failed", 1)
-			m.sim.trace.add("%s: flush: %v", n, err)
+			m.sim.trace.add("%s: flush of set %d: %v", n, set.id, err)
 		default:
 			m.sim.count("flushes done", 1)
 		}
 	})
-	return n.String(), nil
+	return fmt.Sprintf("set %d at %s", set.id, n), nil
 }

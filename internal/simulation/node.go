@@ -6,18 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/durable"
-	"github.com/quorate/quorate/raftset"
-	"github.com/quorate/quorate/tsdbshard"
 )
 
 const (
-	testSet quorate.ReplicaSetID = 7
 	// segmentBytes is the least that raftset takes: logs roll over often.
 	segmentBytes = 64 << 10
 	// curedByReopening is what raftset says of failures that it means to have:
@@ -27,14 +22,13 @@ const (
 	restartAfter     = 300 * time.Millisecond
 )
 
-// node is a machine: it has one member of the set, a disk, and at most one
+// node is a machine: it has a replica of every set, a disk, and at most one
 // process.
 type node struct {
 	sim    *simulation
-	member raftset.Member
+	number int
+	id     quorate.NodeID
 	disk   *disk
-	// formed tells that the member is of the first three. Others join.
-	formed bool
 	// turn is held by whoever starts or ends a process.
 	turn chan struct{}
 
@@ -45,54 +39,35 @@ type node struct {
 
 	mu  sync.Mutex
 	now *process // nil while nothing runs
+	// made are the sets of which the node has had a replica.
+	made map[quorate.ReplicaSetID]bool
 }
 
-// process is one life of a node.
-type process struct {
-	node  *node
-	dir   string
-	port  *port
-	host  *raftset.Host
-	shard *tsdbshard.Shard
-	group *raftset.Group
-	// hung is told when a write was stuck for too long.
-	hung chan struct{}
-	// gone is closed when the process ends, in order or not.
-	gone chan struct{}
-	// killed tells that the process is no more and whatever it still says has
-	// not been heard by anybody.
-	killed bool // guarded by node.mu
-	// old has the files as they were, for the mutant that forgets.
-	old string
-}
-
-// newNode makes a node on which nothing runs. Who is to be one of the first three
-// members will form the set.
-func newNode(s *simulation, number int, formed bool) *node {
+// newNode makes a node on which nothing runs.
+func newNode(s *simulation, number int) *node {
 	name := fmt.Sprintf("node%d", number)
 	return &node{
-		sim: s, formed: formed,
-		member: raftset.Member{
-			Node:    quorate.NodeID{Name: name, Incarnation: quorate.Incarnation{byte(number), byte(number >> 8)}},
-			Replica: quorate.ReplicaID(number),
-		},
+		sim: s, number: number,
+		id:   quorate.NodeID{Name: name, Incarnation: quorate.Incarnation{byte(number), byte(number >> 8)}},
 		disk: newDisk(newChance(s.cfg.Seed, streamDisks+uint64(number))),
-		turn: make(chan struct{}, 1),
-		dir:  filepath.Join(s.cfg.Dir, name+"-0"),
+		turn: make(chan struct{}, 1), made: make(map[quorate.ReplicaSetID]bool),
+		dir: filepath.Join(s.cfg.Dir, name+"-0"),
 	}
 }
 
 // patience is the node's heartbeat timeout, 0 for the usual one.
 func (n *node) patience() time.Duration {
-	if n.sim.patient && n.member.Replica%founders == 1 {
+	if n.sim.patient && n.number%founders == 1 {
 		return 4 * time.Second
 	}
 	return 0
 }
 
-func (n *node) String() string { return n.member.Node.Name }
+func (n *node) String() string { return n.id.Name }
 
-// take waits for the right to start or end the node's process.
+// take waits for the right to start or end the node's process. Nobody waits for a
+// turn while having another but kill, and no two kills of several nodes go on at
+// once.
 func (n *node) take() { n.turn <- struct{}{} }
 
 func (n *node) yield() { <-n.turn }
@@ -104,72 +79,36 @@ func (n *node) process() *process {
 	return n.now
 }
 
-// dead tells that the process was killed: what it has just answered, it has not.
-func (p *process) dead() bool {
-	p.node.mu.Lock()
-	defer p.node.mu.Unlock()
-	return p.killed
-}
-
-func (p *process) shardConfig() tsdbshard.Config {
-	return tsdbshard.Config{
-		Dir: filepath.Join(p.dir, "shard"), Set: testSet,
-		Disk:   durable.Disk{FS: slowFS{p.node.disk}},
-		Logger: p.node.sim.trace.logger(p.node.String()),
-	}
-}
-
-// boot starts a process without a replica. The turn is the caller's.
-func (n *node) boot() (*process, error) {
-	n.lives++
-	p := &process{node: n, dir: n.dir, hung: make(chan struct{}, 1), gone: make(chan struct{})}
-	p.port = newPort(n.sim.network, n.member.Node)
-	var err error
-	p.host, err = raftset.NewHost(raftset.HostConfig{
-		Dir: filepath.Join(n.dir, "raft"), Node: n.member.Node, Messenger: p.port, Fetch: p.fetch,
-		LogStore: n.disk.logs(), SegmentBytes: segmentBytes, TrailingBytes: n.sim.trailing,
-		ReadLease: n.sim.readLease, HeartbeatTimeout: n.patience(),
-		Logger: n.sim.trace.logger(n.String()), Registerer: n.sim.registry(),
-		Fatal: func(reason error) {
-			n.sim.trace.add("%s: %v", n, reason)
-			select {
-			case p.hung <- struct{}{}:
-			default:
-			}
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", n, err)
-	}
-	p.port.host = p.host
-	n.sim.network.attach(p.port)
-	return p, nil
-}
-
-// open opens the replica of a process that boot has started, and looks after it
-// from then on.
-func (p *process) open(ctx context.Context) (err error) {
-	n := p.node
-	if p.shard, err = tsdbshard.New(p.shardConfig()); err != nil {
-		return err
-	}
-	var machine raftset.StateMachine = p.shard
-	if n.sim.cfg.mutant == diverges && n.member.Replica%2 == 0 {
-		machine = &diverging{Shard: p.shard}
-	}
-	if p.group, err = p.host.Open(ctx, testSet, n.member.Replica, machine); err != nil {
-		return fmt.Errorf("start %s for the %d. time: %w", n, n.lives, err)
-	}
+// replica returns the node's open replica of a set, nil if there is none.
+func (n *node) replica(set *replicaSet) *replica {
 	n.mu.Lock()
-	n.now = p
-	n.mu.Unlock()
-	s := p.group.Status()
-	n.sim.trace.add("%s runs: manifest %d, log [%d, %d], term %d", n, s.ManifestIndex, s.FirstIndex, s.LastIndex, s.Term)
-	n.sim.watchers.Go(func() { n.watch(ctx, p) })
-	return nil
+	defer n.mu.Unlock()
+	if n.now == nil {
+		return nil
+	}
+	return n.now.replicas[set.id]
 }
 
-// start starts the process of a member, unless one runs or the node is retired.
+// has tells whether the node has a replica of a set, which must be there for ever
+// then. A mutant's disk may have forgotten it.
+func (n *node) has(set *replicaSet) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.made[set.id] && n.sim.cfg.mutant != forgets
+}
+
+// mark tells that a process has made the node's replica of a set. If it was
+// killed meanwhile, the next may find it or not.
+func (n *node) mark(p *process, set *replicaSet) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !p.killed {
+		n.made[set.id] = true
+	}
+}
+
+// start starts a process with the replicas that the node has, unless one runs or
+// the node is retired.
 func (n *node) start(ctx context.Context) error {
 	n.take()
 	defer n.yield()
@@ -180,18 +119,70 @@ func (n *node) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n.formed {
-		gen := raftset.Genesis{Set: testSet, Replica: n.member.Replica, Voters: n.sim.founders, Payload: tsdbshard.GenesisPayload(genesisBounds())}
-		err = p.host.Form(ctx, gen)
-	}
-	if err == nil {
-		err = p.open(ctx)
-	}
-	if err != nil {
+	if err := p.openAll(ctx); err != nil {
+		close(p.gone)
 		n.sim.network.detach(p.port)
 		return errors.Join(err, p.host.Close())
 	}
+	n.mu.Lock()
+	n.now = p
+	n.mu.Unlock()
+	n.sim.trace.add("%s runs", n)
+	n.sim.watchers.Go(func() { p.watch(ctx) })
 	return nil
+}
+
+// restart is what follows a process that was ended for its own good.
+func (n *node) restart(ctx context.Context) {
+	sleep(restartAfter)
+	n.sim.must(n.start(ctx))
+}
+
+// use returns the process that runs for something that opens a replica in it,
+// which calls opening.Done in the end; nil if none runs. A start that is under
+// way has ended by then, and the process may be killed at any time.
+func (n *node) use() *process {
+	n.take()
+	defer n.yield()
+	p := n.process()
+	if p != nil {
+		p.opening.Add(1)
+	}
+	return p
+}
+
+// form forms and opens the replica of a new set in the process that runs. When
+// none does, the next one will: the set is recorded already.
+func (n *node) form(ctx context.Context, set *replicaSet) error {
+	p := n.use()
+	if p == nil {
+		return nil
+	}
+	defer p.opening.Done()
+	if n.replica(set) != nil {
+		return nil // a process that started meanwhile has formed it
+	}
+	if err := p.form(ctx, set); err != nil && !p.dead() {
+		return err
+	}
+	return nil
+}
+
+// join makes and opens the replica of a set by the leader's seed.
+func (n *node) join(ctx context.Context, leader *replica) error {
+	p := n.use()
+	if p == nil {
+		return fmt.Errorf("%s is down", n)
+	}
+	defer p.opening.Done()
+	if n.replica(leader.set) != nil {
+		return nil
+	}
+	err := p.join(ctx, leader)
+	if p.dead() {
+		return fmt.Errorf("%s was killed while it joined", n)
+	}
+	return err
 }
 
 // stop ends the node's process in order, if it is p, and tells whether it was.
@@ -205,41 +196,12 @@ func (n *node) stop(p *process) bool {
 	n.now = nil
 	n.mu.Unlock()
 	close(p.gone)
+	p.opening.Wait()
 	if err := p.host.Close(); err != nil {
 		n.sim.trace.add("%s: closing: %v", n, err)
 	}
 	n.sim.network.detach(p.port)
 	return true
-}
-
-// watch does what an operating system does for a process: it ends one whose
-// disk hangs and starts it anew. And it opens a replica that has failed again,
-// as the node would.
-func (n *node) watch(ctx context.Context, p *process) {
-	select {
-	case <-p.gone:
-		return
-	case <-p.hung:
-		n.sim.count("hung disk", 1)
-		if !n.sim.kill("its disk hangs", n) {
-			return
-		}
-	case <-p.group.Failed():
-		reason := p.group.Status().Broken
-		n.sim.trace.add("%s: the replica failed: %v", n, reason)
-		if p.dead() {
-			return
-		}
-		if !strings.Contains(fmt.Sprint(reason), curedByReopening) {
-			n.sim.fail(fmt.Errorf("a replica failed on %s without reason: %w", n, reason))
-		}
-		n.sim.count("replica failures", 1)
-		if !n.stop(p) {
-			return
-		}
-	}
-	sleep(restartAfter)
-	n.sim.must(n.start(ctx))
 }
 
 // kill ends the processes of some nodes at one instant, without a word. What the
@@ -284,6 +246,7 @@ func (n *node) die(p *process) error {
 	n.mu.Unlock()
 	close(p.gone)
 	n.sim.watchers.Go(func() {
+		p.opening.Wait()
 		// It may find the files of its log gone wrong, and who cares.
 		_ = p.host.Close()
 		n.sim.must(os.RemoveAll(p.dir))

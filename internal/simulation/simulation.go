@@ -13,8 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quorate/quorate"
-	"github.com/quorate/quorate/internal/wire"
-	"github.com/quorate/quorate/raftset"
 )
 
 // Config says what a run is.
@@ -49,6 +47,8 @@ const (
 	forgets
 	// promisesTooMuch has members promise leaders more than they keep.
 	promisesTooMuch
+	// boundless has sets take samples of any time.
+	boundless
 	// diverges has every other member apply what is in no log.
 	diverges
 )
@@ -61,7 +61,7 @@ const (
 	readers         = 3
 	usualWritePause = 300 * time.Millisecond
 	usualReadPause  = 400 * time.Millisecond
-	// convergence is how long a healed set may take until its members are equal.
+	// convergence is how long healed sets may take until their members are equal.
 	convergence = 3 * time.Minute
 )
 
@@ -89,8 +89,10 @@ type Report struct {
 	// confirmed by one.
 	ReadLease bool
 	ByLease   int
-	// Term and Index are the set's at the end, Samples what each member holds.
-	Term, Index, Samples uint64
+	// Sets says how many there were, Terms and Entries what their logs have at
+	// the end, Samples what each member holds.
+	Sets                    int
+	Terms, Entries, Samples uint64
 	// Trace has the last events.
 	Trace []string
 }
@@ -98,7 +100,7 @@ type Report struct {
 // String prints the report in one line.
 func (r *Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %v virtual, term %d, index %d, %d samples", r.Seed, r.Virtual.Round(time.Second), r.Term, r.Index, r.Samples)
+	fmt.Fprintf(&b, "seed %d: %v virtual, %d sets, %d terms, %d entries, %d samples", r.Seed, r.Virtual.Round(time.Second), r.Sets, r.Terms, r.Entries, r.Samples)
 	if r.ReadLease {
 		fmt.Fprintf(&b, ", %d reads by lease", r.ByLease)
 	}
@@ -120,24 +122,32 @@ type simulation struct {
 	readLease bool
 	// patient tells that some nodes believe in themselves for longer than others:
 	// what a leader's process does that was stopped for a while.
-	patient  bool
-	founders []raftset.Member
+	patient bool
 	// quiet is held by whoever has everything settle.
 	quiet chan struct{}
 	// watchers are the goroutines of processes, the dead ones too.
 	watchers sync.WaitGroup
-	cancel   context.CancelCauseFunc
+	// forming are those who form replicas of new sets.
+	forming sync.WaitGroup
+	cancel  context.CancelCauseFunc
 
 	mu sync.Mutex
-	// nodes are those that have, or get, a member of the set.
+	// sets are one after another in sample time; present is the number of the
+	// one that the foremost writer has got to.
+	sets    []*replicaSet
+	present int
+	// nodes are those that have, or get, a replica of every set.
 	nodes []*node
+	// office has those of them on which the next set is formed: not a node that
+	// is being replaced, but the one that replaces it.
+	office []*node
 	// registries are those of all processes, the dead ones too.
 	registries []*prometheus.Registry
 	counts     map[string]int
 	failed     error
 }
 
-// Run is one run: it starts a set, lets clients write and read while faults come
+// Run is one run: it starts a set, and others after it, lets clients write and read while faults come
 // and go, heals, and compares all members. It returns what it found to be wrong.
 // It is to be called in a synctest bubble.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
@@ -168,10 +178,11 @@ func (s *simulation) run(ctx context.Context, report *Report) error {
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
 	for i := range founders {
-		n := newNode(s, i+1, true)
-		s.founders = append(s.founders, n.member)
-		s.admit(n)
+		s.admit(newNode(s, i+1), nil)
 	}
+	s.mu.Lock()
+	s.plan()
+	s.mu.Unlock()
 	for _, n := range s.members() {
 		s.must(n.start(ctx))
 	}
@@ -194,7 +205,7 @@ func (s *simulation) live(ctx context.Context) {
 	over := make(chan struct{})
 	var clients, faults sync.WaitGroup
 	for i := range writers {
-		w := &writer{sim: s, chance: newChance(s.cfg.Seed, streamClients+uint64(i)), refs: make(map[int]wire.SeriesRef)}
+		w := &writer{sim: s, chance: newChance(s.cfg.Seed, streamClients+uint64(i)), routes: make(map[*replicaSet]*route)}
 		for k := range seriesPerWriter {
 			w.series = append(w.series, i*seriesPerWriter+k)
 		}
@@ -213,6 +224,7 @@ func (s *simulation) live(ctx context.Context) {
 	cancel()
 	close(over)
 	clients.Wait()
+	s.forming.Wait()
 	faults.Wait()
 }
 
@@ -276,17 +288,20 @@ func (s *simulation) registry() *prometheus.Registry {
 	return r
 }
 
-// members returns the nodes that have, or get, a member of the set.
+// members returns the nodes that have, or get, a replica of every set.
 func (s *simulation) members() []*node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.nodes)
 }
 
-func (s *simulation) admit(n *node) {
+// admit makes a node a member, in place of another, if there is one: that goes on
+// in the sets that it has, and is in no other.
+func (s *simulation) admit(n, inPlaceOf *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nodes = append(s.nodes, n)
+	s.office = append(slices.DeleteFunc(s.office, func(o *node) bool { return o == inPlaceOf }), n)
 }
 
 func (s *simulation) drop(n *node) {
@@ -300,10 +315,10 @@ func (s *simulation) anyNode(c *chance) *node {
 	return all[c.below(len(all))]
 }
 
-// nodeOf returns a node by its ID, nil if it has no member.
+// nodeOf returns a node by its ID, nil if it is no member.
 func (s *simulation) nodeOf(id quorate.NodeID) *node {
 	for _, n := range s.members() {
-		if n.member.Node == id {
+		if n.id == id {
 			return n
 		}
 	}
@@ -315,20 +330,4 @@ func (s *simulation) processOf(id quorate.NodeID) *process {
 		return n.process()
 	}
 	return nil
-}
-
-// leading returns a process that says it leads, the one of the latest term, nil
-// if there is none.
-func (s *simulation) leading() (leader *process) {
-	latest := uint64(0)
-	for _, n := range s.members() {
-		p := n.process()
-		if p == nil {
-			continue
-		}
-		if term, leads := p.group.Leadership(); leads && term >= latest {
-			leader, latest = p, term
-		}
-	}
-	return leader
 }

@@ -85,6 +85,9 @@ func TestSimulation(t *testing.T) {
 			if n := report.Counts["reads"]; n < leastReads*minutes {
 				t.Errorf("only %d reads were made in %d minutes", n, minutes)
 			}
+			if minutes >= defaultMinutes && report.Counts["rollovers"] == 0 {
+				t.Errorf("no writer came to a second bucket in %d minutes", minutes)
+			}
 			if report.ReadLease != (report.ByLease > leastReads*minutes/4) {
 				t.Errorf("%d reads were confirmed by leases, whose setting is %t", report.ByLease, report.ReadLease)
 			}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/quorate/quorate/raftset"
 )
 
 const (
@@ -21,9 +19,10 @@ const (
 	changeTimeout = 10 * time.Second
 )
 
-// surgeon replaces members of the set: a new node gets the files that a seed
-// names, joins, becomes learner and voter, and then an old member goes. Whatever
-// fails on the way is tried again, with whoever leads then.
+// surgeon replaces members, in all their sets, one after the other: a new node
+// gets the files that a seed names, joins, becomes learner and voter, and then an
+// old member goes. Whatever fails on the way is tried again, with whoever leads
+// then.
 type surgeon struct {
 	sim    *simulation
 	chance *chance
@@ -56,14 +55,22 @@ func (g *surgeon) run(ctx context.Context, over <-chan struct{}) {
 func (g *surgeon) replace(ctx context.Context, over <-chan struct{}) error {
 	s := g.sim
 	victim := s.anyNode(g.chance)
-	newcomer := newNode(s, g.next, false)
+	newcomer := newNode(s, g.next)
 	g.next++
-	s.trace.add("%s is to be replaced by %s", victim, newcomer)
+	if err := newcomer.start(ctx); err != nil {
+		return err
+	}
+	s.admit(newcomer, victim)
+	// Sets that follow are formed with the newcomer.
+	sets := s.allSets()
+	s.trace.add("%s is to be replaced by %s in %d sets", victim, newcomer, len(sets))
 	var healed time.Time
-	for {
-		err := g.advance(ctx, newcomer, victim)
+	for len(sets) > 0 {
+		err := g.advance(ctx, sets[0], newcomer, victim)
 		if err == nil {
-			break
+			s.trace.add("%s has been replaced by %s in set %d", victim, newcomer, sets[0].id)
+			sets = sets[1:]
+			continue
 		}
 		select {
 		case <-over:
@@ -80,7 +87,6 @@ func (g *surgeon) replace(ctx context.Context, over <-chan struct{}) error {
 		}
 	}
 	s.count("members replaced", 1)
-	s.trace.add("%s has been replaced by %s", victim, newcomer)
 	// Who was removed goes on for a while, and is asked as before.
 	timer := time.NewTimer(g.chance.between(0, linger))
 	defer timer.Stop()
@@ -92,63 +98,30 @@ func (g *surgeon) replace(ctx context.Context, over <-chan struct{}) error {
 	return victim.retire()
 }
 
-// advance does what is next for a replacement, as far as it gets; nil tells that
-// it is done.
-func (g *surgeon) advance(ctx context.Context, newcomer, victim *node) error {
+// advance does what is next for a replacement in one set, as far as it gets; nil
+// tells that it is done.
+func (g *surgeon) advance(ctx context.Context, set *replicaSet, newcomer, victim *node) error {
 	s := g.sim
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	leader := s.leading()
+	leader := s.leading(set)
 	if leader == nil {
 		return errors.New("nobody leads")
 	}
-	if s.nodeOf(newcomer.member.Node) == nil {
-		if err := newcomer.join(ctx, leader); err != nil {
-			s.trace.add("%s joins: %v", newcomer, err)
-			return err
-		}
-		s.admit(newcomer)
-	}
-	lead := leader.group
-	if err := lead.AddLearner(ctx, newcomer.member); err != nil {
+	if err := newcomer.join(ctx, leader); err != nil {
+		s.trace.add("%s joins set %d: %v", newcomer, set.id, err)
 		return err
 	}
-	if err := lead.Promote(ctx, newcomer.member.Replica); err != nil {
+	lead := leader.group
+	if err := lead.AddLearner(ctx, set.member(newcomer)); err != nil {
+		return err
+	}
+	if err := lead.Promote(ctx, set.member(newcomer).Replica); err != nil {
 		return err
 	}
 	if leader.node == victim && g.chance.happens(0.7) {
-		s.handOver(ctx, leader, newcomer.member.Replica)
+		s.handOver(ctx, leader, set.member(newcomer).Replica)
 		return errors.New("the victim leads")
 	}
-	return lead.RemoveMember(ctx, victim.member.Replica)
-}
-
-// join makes a node's replica from a seed of the leader, and starts it.
-func (n *node) join(ctx context.Context, leader *process) error {
-	n.take()
-	defer n.yield()
-	p, err := n.boot()
-	if err != nil {
-		return err
-	}
-	if err := n.joinFrom(ctx, p, leader); err != nil {
-		n.sim.network.detach(p.port)
-		return errors.Join(err, p.host.Close())
-	}
-	return nil
-}
-
-func (n *node) joinFrom(ctx context.Context, p, leader *process) error {
-	seed := leader.group.Seed()
-	info, err := raftset.ParseSeed(seed)
-	if err != nil {
-		return err
-	}
-	if err := p.fetchFiles(ctx, leader.node.member.Node, info.Payload); err != nil {
-		return err
-	}
-	if err := p.host.Join(ctx, testSet, n.member.Replica, seed); err != nil {
-		return err
-	}
-	return p.open(context.WithoutCancel(ctx))
+	return lead.RemoveMember(ctx, set.member(victim).Replica)
 }

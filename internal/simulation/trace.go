@@ -70,9 +70,16 @@ func (h *traceHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// WithAttrs implements slog.Handler. A replica's attributes say what the prefix
-// says already.
-func (h *traceHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+// WithAttrs implements slog.Handler. Of a replica's attributes the set says all
+// that the prefix does not.
+func (h *traceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	for _, a := range attrs {
+		if a.Key == "set" {
+			return &traceHandler{trace: h.trace, prefix: fmt.Sprintf("%s, set %v", h.prefix, a.Value)}
+		}
+	}
+	return h
+}
 
 // WithGroup implements slog.Handler.
 func (h *traceHandler) WithGroup(string) slog.Handler { return h }
