@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/raftset"
 	"github.com/quorate/quorate/tsdbshard"
 )
@@ -13,6 +14,11 @@ import (
 // errDiverged is wrapped when members that have applied the same log hold
 // different things.
 var errDiverged = errors.New("the members have diverged")
+
+// errApart tells that the members of a set have the same log, and may have applied
+// the same: a manifest's index may be that of a change of members, which a replica
+// counts as applied when it was opened there, and otherwise not.
+var errApart = errors.New("the members stand at different entries")
 
 // verdict is what one member holds of a set in the end.
 type verdict struct {
@@ -83,6 +89,9 @@ func (s *simulation) agreeOn(ctx context.Context, set *replicaSet) (agreed verdi
 		if err == nil {
 			break
 		}
+		if errors.Is(err, errApart) {
+			s.nudge(ctx, set)
+		}
 		if !pause(ctx, 100*time.Millisecond) {
 			return agreed, at, fmt.Errorf("%v after everything healed: %w", convergence, err)
 		}
@@ -126,11 +135,34 @@ func (s *simulation) level(ctx context.Context, set *replicaSet) (want raftset.S
 		if r == nil {
 			return want, fmt.Errorf("%s has not opened it", n)
 		}
-		if got := r.group.Status(); got.AppliedIndex != want.AppliedIndex || got.State == raftset.StateStopped {
-			return want, fmt.Errorf("%s is %s and has applied %d of %d", n, got.State, got.AppliedIndex, want.AppliedIndex)
+		got := r.group.Status()
+		if got.State == raftset.StateStopped || got.CommitIndex != want.CommitIndex {
+			return want, fmt.Errorf("%s is %s and knows that %d of %d entries are committed", n, got.State, got.CommitIndex, want.CommitIndex)
+		}
+		if got.AppliedIndex != want.AppliedIndex {
+			return want, fmt.Errorf("%w: %s has applied %d, %s %d", errApart, n, got.AppliedIndex, leader.node, want.AppliedIndex)
 		}
 	}
 	return want, nil
+}
+
+// nudge has a set apply an entry of which it takes nothing: when all have applied
+// that, they have applied the same.
+func (s *simulation) nudge(ctx context.Context, set *replicaSet) {
+	leader := s.leading(set)
+	if leader == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	p := &part{set: set}
+	p.batch.Reset(testTenant, set.bounds.Version+1)
+	result, err := leader.group.Propose(ctx, wire.KindWrite, p.batch.Append(nil))
+	if err != nil {
+		return // it is tried again
+	}
+	s.count("nudged sets", 1)
+	s.must(p.checkRefused(result))
 }
 
 // examine checks everything that a node shows of a set.

@@ -180,6 +180,7 @@ func (n *node) join(ctx context.Context, leader *replica) error {
 	}
 	err := p.join(ctx, leader)
 	if p.dead() {
+		n.sim.count("killed while joining", 1)
 		return fmt.Errorf("%s was killed while it joined", n)
 	}
 	return err

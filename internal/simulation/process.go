@@ -17,6 +17,7 @@ import (
 // process is one life of a node.
 type process struct {
 	node *node
+	life int // of the node, from 1
 	dir  string
 	port *port
 	host *raftset.Host
@@ -51,7 +52,7 @@ type replica struct {
 func (n *node) boot() (*process, error) {
 	n.lives++
 	p := &process{
-		node: n, dir: n.dir, replicas: make(map[quorate.ReplicaSetID]*replica),
+		node: n, life: n.lives, dir: n.dir, replicas: make(map[quorate.ReplicaSetID]*replica),
 		hung: make(chan struct{}, 1), gone: make(chan struct{}),
 	}
 	p.port = newPort(n.sim.network, n.id)
@@ -114,6 +115,9 @@ func (p *process) openIfThere(ctx context.Context, set *replicaSet) error {
 	case p.node.has(set):
 		return p.open(ctx, set)
 	case set.foundedOn(p.node):
+		if set.number > 0 {
+			p.node.sim.count("replicas formed by a start", 1)
+		}
 		return p.form(ctx, set)
 	}
 	// A process may have been killed when it had just joined.
@@ -164,7 +168,7 @@ func (p *process) open(ctx context.Context, set *replicaSet) error {
 	}
 	group, err := p.host.Open(ctx, set.id, set.member(n).Replica, machine)
 	if err != nil {
-		return fmt.Errorf("start %s for the %d. time: %w", n, n.lives, err)
+		return fmt.Errorf("start %s for the %d. time: %w", n, p.life, err)
 	}
 	r := &replica{process: p, set: set, shard: shard, group: group}
 	n.mu.Lock()

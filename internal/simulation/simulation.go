@@ -295,13 +295,15 @@ func (s *simulation) members() []*node {
 	return slices.Clone(s.nodes)
 }
 
-// admit makes a node a member, in place of another, if there is one: that goes on
-// in the sets that it has, and is in no other.
-func (s *simulation) admit(n, inPlaceOf *node) {
+// admit makes a node a member, in place of another, if there is one, and returns
+// the sets that there are: those that follow are formed on the one and not on the
+// other.
+func (s *simulation) admit(n, inPlaceOf *node) []*replicaSet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nodes = append(s.nodes, n)
 	s.office = append(slices.DeleteFunc(s.office, func(o *node) bool { return o == inPlaceOf }), n)
+	return slices.Clone(s.sets)
 }
 
 func (s *simulation) drop(n *node) {

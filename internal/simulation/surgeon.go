@@ -60,9 +60,7 @@ func (g *surgeon) replace(ctx context.Context, over <-chan struct{}) error {
 	if err := newcomer.start(ctx); err != nil {
 		return err
 	}
-	s.admit(newcomer, victim)
-	// Sets that follow are formed with the newcomer.
-	sets := s.allSets()
+	sets := s.admit(newcomer, victim)
 	s.trace.add("%s is to be replaced by %s in %d sets", victim, newcomer, len(sets))
 	var healed time.Time
 	for len(sets) > 0 {
