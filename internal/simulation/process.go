@@ -7,12 +7,16 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/raftset"
 	"github.com/quorate/quorate/tsdbshard"
 )
+
+// oldestSeed is how long a newcomer waits at most before it joins by a seed.
+const oldestSeed = 5 * time.Second
 
 // process is one life of a node.
 type process struct {
@@ -147,6 +151,10 @@ func (p *process) join(ctx context.Context, leader *replica) error {
 	}
 	if err := p.fetchFiles(ctx, set.id, leader.node.id, info.Payload); err != nil {
 		return err
+	}
+	// Some seeds are old when they are used, and some processes die before.
+	if c := p.node.disk.chance; c.happens(0.3) && !pause(ctx, c.between(0, oldestSeed)) {
+		return ctx.Err()
 	}
 	if err := p.host.Join(ctx, set.id, set.member(p.node).Replica, seed); err != nil {
 		return err
