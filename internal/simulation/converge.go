@@ -30,6 +30,11 @@ type verdict struct {
 // compares what they show: with each other, and with the history. Then all of
 // them are killed, and everything has to be there again, from the files.
 func (s *simulation) converge(ctx context.Context, report *Report) error {
+	// A leader's append may still hang: then its entry comes later, or its process
+	// goes.
+	if !pause(ctx, longestHang+time.Second) {
+		return ctx.Err()
+	}
 	first, err := s.agree(ctx, report)
 	if err != nil {
 		return err

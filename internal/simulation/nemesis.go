@@ -11,6 +11,8 @@ import (
 const (
 	// strikePause is how long the nemesis waits at most between two strikes.
 	strikePause = 5 * time.Second
+	// longestHang is how long an append hangs at most.
+	longestHang = 12 * time.Second
 	// flushTimeout is how long who asks for a flush waits for it.
 	flushTimeout = 30 * time.Second
 )
@@ -120,7 +122,7 @@ func (m *nemesis) nodeStrikes() []strike {
 		}},
 		{"disk that may hang", 1, time.Second, 2 * time.Second, func(context.Context) (string, func()) {
 			n := m.victim()
-			hang := m.chance.between(3*time.Second, 12*time.Second)
+			hang := m.chance.between(3*time.Second, longestHang)
 			n.disk.set(func(d *disk) { d.hang = hang })
 			return fmt.Sprintf("%s, for %v", n, hang), func() { n.disk.set(func(d *disk) { d.hang = 0 }) }
 		}},
