@@ -88,31 +88,61 @@ func (v view) joinMeta(cfg ControllerConfig, joining Member, learns bool) []Acti
 func (v view) resizeMeta(cfg ControllerConfig, voters []Member) ([]Action, error) {
 	free := v.metaCandidates()
 	want := metaVoters
-	var leaving []Member
-	well := 0
+	var leaving, draining []Member
+	well := make(map[quorate.ReplicaID]bool)
 	for _, m := range voters {
-		switch node := v.state.nodes[m.Node]; {
-		case node == nil || node.State != NodeActive || node.Roles&RoleMeta == 0 || v.silence(m.Node) > cfg.ReplaceAfter:
+		node := v.state.nodes[m.Node]
+		switch {
+		case node == nil || node.State == NodeRemoved || node.Roles&RoleMeta == 0 || v.silence(m.Node) > cfg.ReplaceAfter:
 			leaving = append(leaving, m)
-		case !v.absent(m.Node):
-			well++
+			continue
+		case node.State == NodeActive:
+		case v.hasReplicas(m.Node):
+			draining = append(draining, m)
+		default:
+			leaving = append(leaving, m)
+			continue
 		}
+		well[m.Replica] = !v.absent(m.Node)
 	}
 	if staying := len(voters) - len(leaving); staying+len(free) >= metaVotersMost {
 		want = metaVotersMost
 	}
+	// A drain may take for ever, as when there is no node for what the node has:
+	// until it is through the node votes on, unless another has come for it.
+	active := len(voters) - len(leaving) - len(draining)
+	replaced := min(max(active+len(draining)-want, 0), len(draining))
+	leaving = append(leaving, draining[:replaced]...)
 	switch {
-	case len(voters)-len(leaving) < want && len(free) > 0:
+	case active < want && len(free) > 0:
 		to := free[0]
 		return one(action(LoopMeta, fmt.Sprintf("have node %s join the metadata group", to.ID), JoinMeta{Node: to.ID, Term: v.term})), nil
 	case len(leaving) == 0:
 		return nil, nil
-	case well <= (len(voters)-1)/2:
-		return nil, fmt.Errorf("replica %d of the metadata group on node %s is to leave, and the %d of %d others that are well are no majority", leaving[0].Replica, leaving[0].Node, well, len(voters)-1)
 	}
 	m := leaving[0]
+	others := 0
+	for _, other := range voters {
+		if other != m && well[other.Replica] {
+			others++
+		}
+	}
+	if others <= (len(voters)-1)/2 {
+		return nil, fmt.Errorf("replica %d of the metadata group on node %s is to leave, and the %d of %d others that are well are no majority", m.Replica, m.Node, others, len(voters)-1)
+	}
 	return one(onGroup(fmt.Sprintf("remove replica %d on node %s from the metadata group: its node leaves or is silent", m.Replica, m.Node),
 		func(ctx context.Context) error { return cfg.MetaGroup.Remove(ctx, m.Replica) })), nil
+}
+
+// hasReplicas tells whether a node has, or is to have, a replica of a set.
+func (v view) hasReplicas(node quorate.NodeID) bool {
+	for _, set := range v.state.sets {
+		add, _, _ := set.memberChange()
+		if _, member := set.MemberOn(node); set.State != ReplicaSetDropping && (member || add.Node == node) {
+			return true
+		}
+	}
+	return false
 }
 
 // metaCandidates are the nodes that may join the metadata group, the best first:
