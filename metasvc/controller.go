@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -343,8 +344,40 @@ func (c *Controller) finish(ctx context.Context, i int, now time.Time, committed
 	}
 }
 
+// LoopError is why a loop does not do, or not all of, what it is there for.
+type LoopError struct {
+	Loop string
+	Err  error
+}
+
+// Error tells the loop and what it fails with.
+func (e *LoopError) Error() string { return e.Loop + ": " + e.Err.Error() }
+
+// Unwrap returns what the loop fails with.
+func (e *LoopError) Unwrap() error { return e.Err }
+
+// LoopErrors takes the error of a DryRun apart; ok tells that it is about loops
+// alone, and the actions are what the others would do.
+func LoopErrors(err error) (failed []*LoopError, ok bool) {
+	if err == nil {
+		return nil, true
+	}
+	list := []error{err}
+	if joined, several := err.(interface{ Unwrap() []error }); several { //nolint:errorlint // as DryRun made it
+		list = joined.Unwrap()
+	}
+	for _, err := range list {
+		var l *LoopError
+		if !errors.As(err, &l) {
+			return nil, false
+		}
+		failed = append(failed, l)
+	}
+	return failed, true
+}
+
 // DryRun returns what the loops would commit now, paused ones included, and why
-// those that could not plan, or were refused, failed. It commits nothing: the
+// those that could not plan, or were refused, failed: see LoopErrors. It commits nothing: the
 // actions are played on a copy of the state. Of a node that leads it is what the next
 // pass does, if no heartbeat changes it; of another, what the node would do as a
 // leader that has just begun: it has heard of nobody, and no lease has run out.
@@ -358,14 +391,20 @@ func (c *Controller) DryRun() ([]Action, error) {
 		return nil, err
 	}
 	var all []Action
-	var failed error
+	var failed []error
+	fail := func(l loop, err error) {
+		text := (&LoopError{l.name, err}).Error()
+		if !slices.ContainsFunc(failed, func(e error) bool { return e.Error() == text }) { // a refused action is planned again
+			failed = append(failed, &LoopError{l.name, err})
+		}
+	}
 	for _, l := range c.loops {
 		for range maxRounds {
 			v := c.view(s, now, held)
 			v.mapVersion = func() uint64 { return s.index } // this node's map follows at once
 			actions, err := l.plan(v)
 			if err != nil {
-				failed = errors.Join(failed, err)
+				fail(l, err)
 				break
 			}
 			done := 0
@@ -376,7 +415,7 @@ func (c *Controller) DryRun() ([]Action, error) {
 				}
 				s.index++
 				if refused, ok := a.Command.apply(s, held.term).(*Refusal); ok {
-					failed = errors.Join(failed, fmt.Errorf("%s: %w", a.Why, refused))
+					fail(l, fmt.Errorf("%s: %w", a.Why, refused))
 					continue
 				}
 				all = append(all, a)
@@ -387,7 +426,25 @@ func (c *Controller) DryRun() ([]Action, error) {
 			}
 		}
 	}
-	return all, failed
+	return all, errors.Join(failed...)
+}
+
+// Leading tells since when this node leads the metadata group, and whether it does.
+func (c *Controller) Leading() (since time.Time, leads bool) {
+	held := c.tenureNow()
+	return held.since, held.term != 0
+}
+
+// CheckLoop tells whether a Controller has a loop of that name.
+func CheckLoop(name string) error {
+	var names []string
+	for _, l := range loops(ControllerConfig{}) {
+		if l.name == name {
+			return nil
+		}
+		names = append(names, l.name)
+	}
+	return quorate.Errorf(quorate.NotFound, "the metadata controller has no loop %q; it has %s", name, strings.Join(names, ", "))
 }
 
 // Pause makes a loop do nothing until Resume. The switch is this controller's and
@@ -406,7 +463,7 @@ func (c *Controller) setPaused(loop string, paused bool) error {
 			return nil
 		}
 	}
-	return quorate.Errorf(quorate.NotFound, "the metadata controller has no loop %q", loop)
+	return CheckLoop(loop)
 }
 
 // Status returns how the loops fare, in the order in which they run.

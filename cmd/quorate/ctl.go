@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -70,6 +71,9 @@ func (f *adminFlags) exchange(ctx context.Context, method, path string, paramete
 		return adminAnswer{}, err
 	}
 	resp, err := http.DefaultClient.Do(req)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return adminAnswer{}, fmt.Errorf("%w: no node has its admin listener there; name another node's by --url (of --cluster.local they are 127.0.0.1:9242, 9252, 9262 and so on)", err)
+	}
 	if err != nil {
 		return adminAnswer{}, err
 	}
@@ -120,6 +124,29 @@ func (f *adminFlags) change(ctx context.Context, p process, path string, paramet
 		return nil
 	}
 	return f.print(p, data, nil)
+}
+
+// tell asks for a change and says in a line what was done; as JSON it prints the
+// answer itself. The line is made of the answer, which is read into what is given.
+func (f *adminFlags) tell(ctx context.Context, p process, path string, parameters url.Values, answer any, line func() string) error {
+	data, err := f.post(ctx, path, parameters)
+	if err != nil {
+		return err
+	}
+	there := len(data) > 0 && string(data) != "null"
+	if there && answer != nil {
+		if err := json.Unmarshal(data, answer); err != nil {
+			return fmt.Errorf("read the answer of %s: %w", f.URL.Host, err)
+		}
+	}
+	switch {
+	case f.Output != "json":
+		_, err = fmt.Fprintln(p.stdout, line())
+		return err
+	case !there:
+		return nil
+	}
+	return printJSON(p.stdout, data)
 }
 
 func (f *adminFlags) print(p process, data json.RawMessage, columns []column) error {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/url"
+	"strings"
 )
 
 // The commands of quorate ctl. Each asks one endpoint of a node's admin
@@ -19,9 +22,27 @@ type ctlNodes struct {
 type ctlNodesList struct{ adminFlags }
 
 func (c *ctlNodesList) run(ctx context.Context, p process) error {
-	return c.list(ctx, p, "nodes", nil, column{"node", "name"}, column{"state", "state"}, column{"zone", "zone"}, column{"roles", "roles"},
-		column{"address", "address"}, column{"meta", "meta"}, column{"replicas", "replicas"}, column{"leads", "leads"},
-		column{"heard", "heard"}, column{"free bytes", "free_bytes"}, column{"space", "space"}, column{"incarnation", "incarnation"})
+	data, err := c.get(ctx, "nodes", nil)
+	if err != nil {
+		return err
+	}
+	var nodes []struct {
+		Heard string `json:"heard"`
+	}
+	if err := json.Unmarshal(data, &nodes); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", c.URL.Host, err)
+	}
+	for _, n := range nodes {
+		if n.Heard == "unknown" {
+			if _, err := fmt.Fprintln(p.stderr, "no metadata leader is known that answers: what the leader hears of the nodes is missing"); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return c.print(p, data, []column{{"node", "name"}, {"state", "state"}, {"zone", "zone"}, {"roles", "roles"},
+		{"address", "address"}, {"meta", "meta"}, {"replicas", "replicas"}, {"leads", "leads"},
+		{"heard", "heard"}, {"free bytes", "free_bytes"}, {"space", "space"}, {"incarnation", "incarnation"}})
 }
 
 // nodeArgument names a node.
@@ -30,8 +51,27 @@ type nodeArgument struct {
 	Node string `arg:"" placeholder:"NODE" help:"The node's name, or name/incarnation where the name alone is not one node's."`
 }
 
-func (c *nodeArgument) do(ctx context.Context, p process, what string) error {
-	return c.change(ctx, p, "nodes/"+what, url.Values{"node": {c.Node}})
+// changedNode is what a node's change of state answers.
+type changedNode struct {
+	Replicas int `json:"replicas"`
+	Waiting  int `json:"waiting"`
+}
+
+func (c *nodeArgument) do(ctx context.Context, p process, what string, line func(changedNode) string) error {
+	var done changedNode
+	return c.tell(ctx, p, "nodes/"+what, url.Values{"node": {c.Node}}, &done, func() string { return c.Node + " " + line(done) })
+}
+
+// drains says what a drain has begun.
+func (n changedNode) drains() string {
+	text := fmt.Sprintf("drains: %d replicas to move", n.Replicas)
+	if n.Waiting > 0 {
+		text += fmt.Sprintf("; %d of them wait for a node that can take them", n.Waiting)
+	}
+	if n.Replicas > 0 {
+		text += `; "quorate ctl nodes list" and "controllers list" show how it goes`
+	}
+	return text
 }
 
 type ctlNodesDescribe struct{ nodeArgument }
@@ -42,15 +82,23 @@ func (c *ctlNodesDescribe) run(ctx context.Context, p process) error {
 
 type ctlNodesDrain struct{ nodeArgument }
 
-func (c *ctlNodesDrain) run(ctx context.Context, p process) error { return c.do(ctx, p, "drain") }
+func (c *ctlNodesDrain) run(ctx context.Context, p process) error {
+	return c.do(ctx, p, "drain", changedNode.drains)
+}
 
 type ctlNodesUndrain struct{ nodeArgument }
 
-func (c *ctlNodesUndrain) run(ctx context.Context, p process) error { return c.do(ctx, p, "undrain") }
+func (c *ctlNodesUndrain) run(ctx context.Context, p process) error {
+	return c.do(ctx, p, "undrain", func(n changedNode) string {
+		return fmt.Sprintf("drains no more, and can be given replicas; it has %d", n.Replicas)
+	})
+}
 
 type ctlNodesRemove struct{ nodeArgument }
 
-func (c *ctlNodesRemove) run(ctx context.Context, p process) error { return c.do(ctx, p, "remove") }
+func (c *ctlNodesRemove) run(ctx context.Context, p process) error {
+	return c.do(ctx, p, "remove", func(changedNode) string { return "is removed for ever" })
+}
 
 type ctlTenants struct {
 	List     ctlTenantsList     `cmd:"" help:"List the tenants."`
@@ -179,7 +227,15 @@ type ctlSetsTransfer struct {
 }
 
 func (c *ctlSetsTransfer) run(ctx context.Context, p process) error {
-	return c.change(ctx, p, "sets/transfer", url.Values{"set": {c.Set}, "replica": {c.Replica}})
+	var done struct {
+		Already bool `json:"already"`
+	}
+	return c.tell(ctx, p, "sets/transfer", url.Values{"set": {c.Set}, "replica": {c.Replica}}, &done, func() string {
+		if done.Already {
+			return fmt.Sprintf("replica %s leads set %s already", c.Replica, c.Set)
+		}
+		return fmt.Sprintf("replica %s leads set %s now", c.Replica, c.Set)
+	})
 }
 
 type ctlSetsAdd struct {
@@ -213,8 +269,64 @@ func (c *ctlSetsMove) run(ctx context.Context, p process) error {
 type ctlSetsChecksum struct{ setArgument }
 
 func (c *ctlSetsChecksum) run(ctx context.Context, p process) error {
-	return c.list(ctx, p, "sets/checksum", url.Values{"set": {c.Set}}, column{"replica", "replica"}, column{"node", "node"},
-		column{"applied", "applied_index"}, column{"samples", "samples"}, column{"checksum", "checksum"}, column{"error", "error"})
+	data, err := c.get(ctx, "sets/checksum", url.Values{"set": {c.Set}})
+	if err != nil {
+		return err
+	}
+	var list []replicaChecksum
+	if err := json.Unmarshal(data, &list); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", c.URL.Host, err)
+	}
+	if err := c.print(p, data, []column{
+		{"replica", "replica"}, {"node", "node"},
+		{"applied", "applied_index"}, {"samples", "samples"}, {"checksum", "checksum"}, {"error", "error"},
+	}); err != nil {
+		return err
+	}
+	verdict, err := compare(list)
+	if err != nil {
+		return fmt.Errorf("set %s: %w", c.Set, err)
+	}
+	if c.Output != "json" {
+		_, err = fmt.Fprintln(p.stdout, verdict)
+	}
+	return err
+}
+
+// replicaChecksum is what a replica holds.
+type replicaChecksum struct {
+	Replica  uint64 `json:"replica"`
+	Node     string `json:"node"`
+	Applied  uint64 `json:"applied_index"`
+	Checksum string `json:"checksum"`
+	Error    string `json:"error"`
+}
+
+// compare says whether replicas hold the same. It fails where they do not, at the
+// same entry of the log, or one could not be asked.
+func compare(list []replicaChecksum) (verdict string, err error) {
+	var silent []string
+	sums, at := make(map[string]bool), make(map[uint64]string)
+	for _, c := range list {
+		if c.Error != "" {
+			silent = append(silent, fmt.Sprintf("%d on %s", c.Replica, c.Node))
+			continue
+		}
+		if other, known := at[c.Applied]; known && other != c.Checksum {
+			return "", fmt.Errorf("replicas differ at the same applied index, %d", c.Applied)
+		}
+		at[c.Applied] = c.Checksum
+		sums[c.Checksum] = true
+	}
+	switch {
+	case len(silent) > 0:
+		return "", fmt.Errorf("replica %s could not be asked, the others do not contradict each other", strings.Join(silent, ", "))
+	case len(sums) > 1:
+		return "not comparable yet: the set is written to, and the replicas answered at different applied indexes; ask again", nil
+	case len(at) > 1:
+		return "equal, though the replicas answered at different applied indexes", nil
+	}
+	return "equal", nil
 }
 
 type ctlSetsRepair struct {
@@ -283,17 +395,21 @@ type loopArgument struct {
 type ctlControllersPause struct{ loopArgument }
 
 func (c *ctlControllersPause) run(ctx context.Context, p process) error {
-	return c.change(ctx, p, "controllers/pause", url.Values{"loop": {c.Loop}})
+	return c.tell(ctx, p, "controllers/pause", url.Values{"loop": {c.Loop}}, nil, func() string {
+		return "loop " + c.Loop + " is paused at all nodes that hold metadata"
+	})
 }
 
 type ctlControllersResume struct{ loopArgument }
 
 func (c *ctlControllersResume) run(ctx context.Context, p process) error {
-	return c.change(ctx, p, "controllers/resume", url.Values{"loop": {c.Loop}})
+	return c.tell(ctx, p, "controllers/resume", url.Values{"loop": {c.Loop}}, nil, func() string {
+		return "loop " + c.Loop + " goes on"
+	})
 }
 
 type ctlControllersPlan struct{ adminFlags }
 
 func (c *ctlControllersPlan) run(ctx context.Context, p process) error {
-	return c.list(ctx, p, "controllers/plan", nil, column{"loop", "loop"}, column{"why", "why"}, column{"command", "command"})
+	return c.list(ctx, p, "controllers/plan", nil, column{"loop", "loop"}, column{"why", "why"}, column{"command", "command"}, column{"error", "error"})
 }

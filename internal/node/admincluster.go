@@ -27,9 +27,9 @@ type clusterAdmin struct {
 func (a *clusterAdmin) register(mux *http.ServeMux) {
 	a.serve(mux, map[string]func(*http.Request) (any, error){
 		"GET /api/v1/admin/nodes":               a.nodes,
-		"POST /api/v1/admin/nodes/drain":        a.changeNode((*metasvc.Client).DrainNode),
-		"POST /api/v1/admin/nodes/undrain":      a.changeNode((*metasvc.Client).UndrainNode),
-		"POST /api/v1/admin/nodes/remove":       a.changeNode((*metasvc.Client).RemoveNode),
+		"POST /api/v1/admin/nodes/drain":        a.changeNode((*metasvc.Client).DrainNode, metasvc.NodeDraining),
+		"POST /api/v1/admin/nodes/undrain":      a.changeNode((*metasvc.Client).UndrainNode, metasvc.NodeActive),
+		"POST /api/v1/admin/nodes/remove":       a.changeNode((*metasvc.Client).RemoveNode, metasvc.NodeRemoved),
 		"GET /api/v1/admin/tenants":             a.tenants,
 		"GET /api/v1/admin/policies":            a.policies,
 		"POST /api/v1/admin/policies/alter":     a.alterPolicy,
@@ -56,6 +56,10 @@ func (a *clusterAdmin) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/admin/meta/dump", a.serveDump)
 }
 
+// heardUnknown stands for when a node was heard of where no metadata leader can be
+// asked.
+const heardUnknown = "unknown"
+
 // listedNode is one node, as GET /api/v1/admin/nodes shows it.
 type listedNode struct {
 	Name        string `json:"name"`
@@ -69,7 +73,8 @@ type listedNode struct {
 	Meta     string `json:"meta,omitempty"`
 	Replicas int    `json:"replicas"`
 	// What follows the metadata leader knows of heartbeats: missing where it has
-	// heard none.
+	// heard none, but for Heard, which then tells for how long, or is unknown where
+	// no leader can be asked.
 	Leads     *int   `json:"leads,omitempty"`
 	Heard     string `json:"heard,omitempty"`
 	FreeBytes uint64 `json:"free_bytes,omitempty"`
@@ -77,10 +82,11 @@ type listedNode struct {
 }
 
 func (a *clusterAdmin) nodes(r *http.Request) (any, error) {
-	return a.listNodes(a.node.clusterBeats(r.Context())), nil
+	return a.listNodes(r.Context(), a.node.clusterBeats(r.Context())), nil
 }
 
-func (a *clusterAdmin) listNodes(beats map[quorate.NodeID]metasvc.Heartbeat) []listedNode {
+func (a *clusterAdmin) listNodes(ctx context.Context, beats map[quorate.NodeID]metasvc.Heartbeat) []listedNode {
+	leads, known := a.node.leaderSince(ctx)
 	m := a.client.Map()
 	replicas := make(map[quorate.NodeID]int)
 	for _, set := range m.Sets() {
@@ -103,7 +109,9 @@ func (a *clusterAdmin) listNodes(beats map[quorate.NodeID]metasvc.Heartbeat) []l
 		case voter:
 			l.Meta = "joining"
 		}
-		if beat, heard := beats[node.ID]; heard {
+		beat, heard := beats[node.ID]
+		switch {
+		case heard:
 			leads := 0
 			for _, s := range beat.Sets {
 				if s.Leads {
@@ -112,6 +120,11 @@ func (a *clusterAdmin) listNodes(beats map[quorate.NodeID]metasvc.Heartbeat) []l
 			}
 			l.Leads, l.FreeBytes, l.Space = &leads, beat.Free, beat.Space.String()
 			l.Heard = time.Since(beat.Received).Round(100*time.Millisecond).String() + " ago"
+		case node.State == metasvc.NodeRemoved:
+		case !known:
+			l.Heard = heardUnknown
+		default: // since the leader leads, or since before that
+			l.Heard = "not for " + leads.Round(100*time.Millisecond).String()
 		}
 		list = append(list, l)
 	}
@@ -143,13 +156,43 @@ func (a *clusterAdmin) findNode(text string) (quorate.NodeID, error) {
 	return quorate.NodeID{}, quorate.Errorf(quorate.Invalid, "node %q is one of %s: say which", text, strings.Join(names, ", "))
 }
 
-func (a *clusterAdmin) changeNode(change func(*metasvc.Client, context.Context, quorate.NodeID) error) func(*http.Request) (any, error) {
+// changedNode is what a change of a node's state answers: the replicas that it
+// has, and how many of them wait, since no other node could take them.
+type changedNode struct {
+	Node     string `json:"node"`
+	State    string `json:"state"`
+	Replicas int    `json:"replicas"`
+	Waiting  int    `json:"waiting"`
+}
+
+// stranded tells whether no node could take a set's replica in place of a member.
+func stranded(m *metasvc.Map, set *metasvc.ReplicaSet) bool {
+	return !slices.ContainsFunc(m.Nodes(), func(n *metasvc.Node) bool {
+		_, member := set.MemberOn(n.ID)
+		return !member && n.State == metasvc.NodeActive && n.Roles&metasvc.RoleData != 0
+	})
+}
+
+func (a *clusterAdmin) changeNode(change func(*metasvc.Client, context.Context, quorate.NodeID) error, to metasvc.NodeState) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		id, err := a.findNode(r.FormValue("node"))
 		if err != nil {
 			return nil, err
 		}
-		return nil, change(a.client, r.Context(), id)
+		if err := change(a.client, r.Context(), id); err != nil {
+			return nil, err
+		}
+		m, done := a.client.Map(), changedNode{Node: id.Name, State: to.String()}
+		for _, set := range m.Sets() {
+			if _, member := set.MemberOn(id); !member || to == metasvc.NodeRemoved {
+				continue
+			}
+			done.Replicas++
+			if to == metasvc.NodeDraining && stranded(m, set) {
+				done.Waiting++
+			}
+		}
+		return done, nil
 	}
 }
 

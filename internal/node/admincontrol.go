@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate"
@@ -36,7 +37,8 @@ type listedLoop struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// controlRequest asks a node's controller: what is list, plan, pause or resume.
+// controlRequest asks a node's controller: what is list, plan, tenure, pause
+// or resume.
 type controlRequest struct {
 	What string `json:"what"`
 	Loop string `json:"loop,omitempty"`
@@ -53,6 +55,12 @@ func (n *Node) control(r controlRequest) (any, error) {
 		return listLoops(c), nil
 	case "plan":
 		return planLoops(c)
+	case "tenure":
+		since, leads := c.Leading()
+		if !leads {
+			return nil, quorate.Errorf(quorate.Unavailable, "node %s does not lead the metadata group", n.identity.Node.Name)
+		}
+		return time.Since(since), nil
 	case "pause":
 		return nil, c.Pause(r.Loop)
 	case "resume":
@@ -78,18 +86,24 @@ func listLoops(c *metasvc.Controller) []listedLoop {
 
 func planLoops(c *metasvc.Controller) ([]listedAction, error) {
 	actions, err := c.DryRun()
-	if err != nil {
+	failed, ok := metasvc.LoopErrors(err)
+	if !ok {
 		return nil, err
 	}
-	return listActions(actions), nil
+	list := listActions(actions)
+	for _, l := range failed {
+		list = append(list, listedAction{Loop: l.Loop, Error: l.Err.Error()})
+	}
+	return list, nil
 }
 
-// listedAction is what a loop would do, as GET /api/v1/admin/controllers/plan
-// shows it.
+// listedAction is what a loop would do, or why it does not do what it would, as
+// GET /api/v1/admin/controllers/plan shows it.
 type listedAction struct {
 	Loop    string `json:"loop"`
-	Why     string `json:"why"`
-	Command string `json:"command"`
+	Why     string `json:"why,omitempty"`
+	Command string `json:"command,omitempty"`
+	Error   string `json:"error,omitempty"`
 }
 
 func listActions(actions []metasvc.Action) []listedAction {
@@ -142,9 +156,13 @@ func (a *clusterAdmin) atAll(what string) func(*http.Request) (any, error) {
 		if cluster == nil {
 			return nil, quorate.Errorf(quorate.Unavailable, "this node does not know its cluster yet")
 		}
+		loop := r.FormValue("loop")
+		if err := metasvc.CheckLoop(loop); err != nil {
+			return nil, err
+		}
 		var failed []error
 		for _, m := range cluster.Meta {
-			if _, err := a.node.askControl(r.Context(), m.Node, controlRequest{What: what, Loop: r.FormValue("loop")}); err != nil {
+			if _, err := a.node.askControl(r.Context(), m.Node, controlRequest{What: what, Loop: loop}); err != nil {
 				failed = append(failed, fmt.Errorf("node %s: %w", m.Node.Name, err))
 			}
 		}
@@ -172,12 +190,34 @@ func (n *Node) clusterBeats(ctx context.Context) map[quorate.NodeID]metasvc.Hear
 func (n *Node) beatList(ctx context.Context) []metasvc.Heartbeat {
 	switch leader := n.meta.link.Leader(); leader {
 	case n.identity.Node:
-		return n.meta.beats.List()
+		return heard(n.meta.beats.List())
 	case quorate.NodeID{}:
 		return nil
 	default:
 		return n.askBeats(ctx, leader)
 	}
+}
+
+// heard leaves out what the book has of nodes that were only answered.
+func heard(beats []metasvc.Heartbeat) []metasvc.Heartbeat {
+	return slices.DeleteFunc(beats, func(b metasvc.Heartbeat) bool { return b.Received.IsZero() })
+}
+
+// leaderSince is for how long the metadata leader leads; it is not known where
+// there is none, or none that answers.
+func (n *Node) leaderSince(ctx context.Context) (d time.Duration, known bool) {
+	leader := n.meta.link.Leader()
+	if leader == (quorate.NodeID{}) {
+		return 0, false
+	}
+	answer, err := n.askControl(ctx, leader, controlRequest{What: "tenure"})
+	if err == nil {
+		err = json.Unmarshal(answer, &d)
+	}
+	if err != nil {
+		n.logger.Debug("since when the metadata leader leads is not known", "node", leader, "err", err)
+	}
+	return d, err == nil
 }
 
 // leadersOf says, of each set, who leads it and which replicas are broken.

@@ -34,7 +34,7 @@ func (a *clusterAdmin) describeNode(r *http.Request) (any, error) {
 	}
 	beats := a.node.clusterBeats(r.Context())
 	d := describedNode{Sets: []listedReplica{}}
-	for _, l := range a.listNodes(beats) {
+	for _, l := range a.listNodes(r.Context(), beats) {
 		if l.Name == id.Name && l.Incarnation == id.Incarnation.String() {
 			d.listedNode = l
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ const (
 func (n *Node) registerAdmin() {
 	n.port.Handle(methodBeats, func(context.Context, quorate.NodeID, []byte) ([]byte, error) {
 		var beats []agedBeat
-		for _, beat := range n.meta.beats.List() {
+		for _, beat := range heard(n.meta.beats.List()) {
 			beats = append(beats, agedBeat{metasvc.AppendHeartbeat(nil, beat), time.Since(beat.Received)})
 		}
 		return json.Marshal(beats)
@@ -142,23 +143,56 @@ func (a *clusterAdmin) transfer(r *http.Request) (any, error) {
 	if set == nil {
 		return nil, quorate.Errorf(quorate.NotFound, "set %d does not exist", t.Set)
 	}
-	for node, beat := range a.node.clusterBeats(r.Context()) {
-		for _, s := range beat.Sets {
-			if s.Set != t.Set || !s.Leads {
-				continue
-			}
-			if node == a.node.identity.Node {
-				return nil, a.node.transfer(r.Context(), t)
-			}
-			request, err := json.Marshal(t)
-			if err != nil {
-				return nil, err
-			}
-			_, err = a.node.port.Call(r.Context(), node, methodTransfer, request)
-			return nil, err
+	if !set.HasMember(t.Replica) {
+		return nil, quorate.Errorf(quorate.NotFound, "set %d has no replica %d; it has %s", t.Set, t.Replica, listedMembers(set.Members))
+	}
+	done := transferred{Set: t.Set, Replica: t.Replica}
+	leader, ok := a.leaderOf(r.Context(), t.Set)
+	switch {
+	case !ok:
+		return nil, quorate.Errorf(quorate.Unavailable, "nobody is known to lead set %d", t.Set)
+	case leader.Replica == t.Replica:
+		done.Already = true
+		return done, nil
+	case leader.Node == a.node.identity.Node:
+		err = a.node.transfer(r.Context(), t)
+	default:
+		var request []byte
+		if request, err = json.Marshal(t); err == nil {
+			_, err = a.node.port.Call(r.Context(), leader.Node, methodTransfer, request)
 		}
 	}
-	return nil, quorate.Errorf(quorate.Unavailable, "nobody is known to lead set %d", t.Set)
+	if err != nil {
+		return nil, err
+	}
+	return done, nil
+}
+
+// transferred is what POST /api/v1/admin/sets/transfer answers.
+type transferred struct {
+	Set     quorate.ReplicaSetID `json:"set"`
+	Replica quorate.ReplicaID    `json:"replica"`
+	// Already tells that the replica led before.
+	Already bool `json:"already,omitempty"`
+}
+
+// leaderOf is which replica of a set says that it leads, in the newest term.
+func (a *clusterAdmin) leaderOf(ctx context.Context, set quorate.ReplicaSetID) (leader metasvc.Member, ok bool) {
+	term := uint64(0)
+	for _, r := range a.gatherReplicas(ctx, set, nil) {
+		if r.Leader && r.Term >= term {
+			leader, term, ok = metasvc.Member{Node: r.on, Replica: r.Replica}, r.Term, true
+		}
+	}
+	return leader, ok
+}
+
+func listedMembers(members []metasvc.Member) string {
+	names := make([]string, len(members))
+	for i, m := range members {
+		names[i] = listedMember(m)
+	}
+	return strings.Join(names, ", ")
 }
 
 // replicaChecksum is what one replica holds.
@@ -235,6 +269,8 @@ func (a *clusterAdmin) setChecksums(r *http.Request) (any, error) {
 			list, err := a.node.askChecksums(r.Context(), m.Node, id)
 			if err != nil {
 				list = []replicaChecksum{{Set: id, Replica: m.Replica, Node: m.Node.Name, Error: err.Error()}}
+			} else if len(list) == 0 {
+				list = []replicaChecksum{{Set: id, Replica: m.Replica, Node: m.Node.Name, Error: "its node does not have it yet"}}
 			}
 			lists[i] = list
 		})
