@@ -45,16 +45,17 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
 		says string
+		code int
 	}{
-		"a data directory in use": {[]string{"--data.dir=" + s.dir + "/data", "--http.listen=127.0.0.1:0", "--admin.listen=127.0.0.1:0", "--peer.listen=127.0.0.1:0"}, "in use by another process"},
-		"an address in use":       {[]string{"--http.listen=" + s.address, "--admin.listen=127.0.0.1:0", "--peer.listen=127.0.0.1:0"}, "address already in use"},
-		"a bad flag":              {[]string{"--log.level=loud"}, `--log.level: log.level: "loud" is none of`},
-		"a public address":        {[]string{"--http.listen=0.0.0.0:0"}, "allow_insecure"},
+		"a data directory in use": {[]string{"--data.dir=" + s.dir + "/data", "--http.listen=127.0.0.1:0", "--admin.listen=127.0.0.1:0", "--peer.listen=127.0.0.1:0"}, "in use by another process", 1},
+		"an address in use":       {[]string{"--http.listen=" + s.address, "--admin.listen=127.0.0.1:0", "--peer.listen=127.0.0.1:0"}, "address already in use", 1},
+		"a bad flag":              {[]string{"--log.level=loud"}, `--log.level: "loud" is none of`, 2},
+		"a public address":        {[]string{"--http.listen=0.0.0.0:0"}, "allow_insecure", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startProcess(t, "quorate", t.TempDir(), s.binary, c.args...)
-			if code := p.exitCode(t); code != 1 {
-				t.Errorf("exit code %d, want 1", code)
+			if code := p.exitCode(t); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 			if log := string(p.log(t)); !strings.Contains(log, c.says) {
 				t.Errorf("it does not say %q:\n%s", c.says, log)

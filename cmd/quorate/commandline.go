@@ -174,6 +174,9 @@ func (c *serveCommand) overrides() []config.Override {
 func (c *serveCommand) run(ctx context.Context, p process) error {
 	cfg, err := config.Load(c.ConfigFile, c.overrides()...)
 	if err != nil {
+		if config.OfFlag(err) { // what a flag says is wrong, not what a file does
+			return usageError{err}
+		}
 		return err
 	}
 	if c.Local != 0 {

@@ -93,7 +93,7 @@ func TestWrongArgumentsOfAToolHaveACodeOfTheirOwn(t *testing.T) {
 		"an export without an output":     {[]string{"export", "--from=1", "--to=2"}, "--output", exitUsage},
 		"an export of nothing":            {[]string{"export", "--from=2", "--to=1", "--output=x"}, "is empty", exitUsage},
 		"a directory that is no server's": {[]string{"verify", t.TempDir()}, "no data directory", exitUsage},
-		"a server's setting":              {[]string{"--log.level=loud"}, "log.level", exitFailed},
+		"a server's setting":              {[]string{"--log.level=loud"}, `--log.level: "loud"`, exitUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
@@ -133,8 +133,8 @@ func TestWhatCannotBeServedStopsTheStart(t *testing.T) {
 	}{
 		"an unknown flag":          {[]string{"--data-dir=x"}, "unknown flag --data-dir"},
 		"an unknown command":       {[]string{"server"}, "unexpected argument server"},
-		"a server's bad flag":      {[]string{"serve", "--log.level=loud"}, "--log.level: log.level"},
-		"a bad value of a flag":    {[]string{"--http.listen=here"}, `--http.listen: http.listen: "here" is not host:port`},
+		"a server's bad flag":      {[]string{"serve", "--log.level=loud"}, `--log.level: "loud"`},
+		"a bad value of a flag":    {[]string{"--http.listen=here"}, `--http.listen: "here" is not host:port`},
 		"an empty value of a flag": {[]string{"--data.dir="}, "--data.dir: data_dir: is empty"},
 		"a bad value in the file":  {[]string{"--config.file=" + file}, file + `:2: log.level: "loud" is none of`},
 		"a file that is not there": {[]string{"--config.file=" + file + "x"}, "no such file"},
