@@ -62,6 +62,9 @@ func (c *verifyCommand) print(w io.Writer, report *verify.Report) error {
 	for _, f := range report.Problems {
 		lines = append(lines, "problem: "+f.String())
 	}
+	if text := report.InLogs(); text != "" {
+		lines = append(lines, text)
+	}
 	for _, line := range append(lines, report.Summary()) {
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err

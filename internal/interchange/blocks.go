@@ -80,10 +80,10 @@ func blocksAt(path string, logger *slog.Logger) ([]blockDir, error) {
 		return nil, err
 	}
 	var blocks []blockDir
+	head := false
 	for _, e := range entries {
 		if e.Name() == "wal" || e.Name() == "chunks_head" {
-			logger.Warn("the head is not read: samples that Prometheus has not yet put into a block, about the last 2 to 3 hours, are not imported (a snapshot by its admin API has them in a block)",
-				"path", filepath.Join(path, e.Name()))
+			head = true
 			continue
 		}
 		if _, err := ulid.ParseStrict(e.Name()); err != nil || !e.IsDir() {
@@ -99,7 +99,12 @@ func blocksAt(path string, logger *slog.Logger) ([]blockDir, error) {
 			blocks = append(blocks, b)
 		}
 	}
-	if len(blocks) == 0 {
+	switch {
+	case len(blocks) > 0 && head:
+		logger.Warn("the head is not read: samples that Prometheus has not yet put into a block, about the last 2 to 3 hours, are not imported (a snapshot by its admin API has them in a block)", "path", path)
+	case head:
+		return nil, fmt.Errorf("%s is a TSDB directory that has no block yet: its samples are in the head (wal, chunks_head), which is not read; import a snapshot by Prometheus' admin API, which has them in a block", path)
+	case len(blocks) == 0:
 		return nil, fmt.Errorf("%s is neither a TSDB block nor a directory of blocks", path)
 	}
 	return blocks, nil

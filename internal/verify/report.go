@@ -87,6 +87,9 @@ type Report struct {
 	Series  uint64 `json:"series"`
 	Samples uint64 `json:"samples"`
 	Bytes   uint64 `json:"bytes"`
+	// LogEntries are those that the logs of open replicas have beyond their blocks:
+	// what they hold is not in the sums.
+	LogEntries uint64 `json:"log_entries"`
 	// BytesPerSample is Bytes by Samples; 0 without samples.
 	BytesPerSample float64 `json:"bytes_per_sample"`
 }
@@ -96,12 +99,35 @@ func (r *Report) Summary() string {
 	return fmt.Sprintf("series=%d samples=%d bytes=%d bytes_per_sample=%.3f", r.Series, r.Samples, r.Bytes, r.BytesPerSample)
 }
 
+// InLogs says what the summary leaves out; it is empty where that is nothing.
+func (r *Report) InLogs() string {
+	logs := 0
+	for _, one := range r.Replicas {
+		if one.inLog() > 0 {
+			logs++
+		}
+	}
+	if logs == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d entries in the logs of %d replicas are not in blocks yet, and not in the counts below", r.LogEntries, logs)
+}
+
+// inLog is how many entries an open replica has in its log alone.
+func (r *Replica) inLog() uint64 {
+	if r.State != StateOpen {
+		return 0
+	}
+	return r.LastEntry - min(r.LastEntry, r.Index)
+}
+
 // sum adds the replicas up.
 func (r *Report) sum() {
 	for _, one := range r.Replicas {
 		r.Series += one.Series
 		r.Samples += one.Samples
 		r.Bytes += one.Bytes
+		r.LogEntries += one.inLog()
 	}
 	if r.Samples > 0 {
 		r.BytesPerSample = float64(r.Bytes) / float64(r.Samples)

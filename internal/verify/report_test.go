@@ -1,0 +1,22 @@
+package verify
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestWhatIsInLogsAloneIsTold(t *testing.T) {
+	r := Report{Replicas: []Replica{
+		{State: StateOpen, Index: 2, LastEntry: 9}, {State: StateOpen, Index: 4, LastEntry: 4}, {State: StateOpen, LastEntry: 3},
+		{State: StateMetadata, Index: 1, LastEntry: 90}, {State: StateOpen, Index: 7},
+	}}
+	r.sum()
+	if text := r.InLogs(); r.LogEntries != 10 || !strings.HasPrefix(text, "10 entries in the logs of 2 replicas") {
+		t.Errorf("%d entries are told as %q", r.LogEntries, text)
+	}
+	r = Report{Replicas: []Replica{{State: StateOpen, Index: 4, LastEntry: 4}}}
+	r.sum()
+	if text := r.InLogs(); text != "" {
+		t.Errorf("of no entries it says %q", text)
+	}
+}
