@@ -363,7 +363,7 @@ func LoopErrors(err error) (failed []*LoopError, ok bool) {
 		return nil, true
 	}
 	list := []error{err}
-	if joined, several := err.(interface{ Unwrap() []error }); several { //nolint:errorlint // as DryRun made it
+	if joined, several := err.(interface{ Unwrap() []error }); several {
 		list = joined.Unwrap()
 	}
 	for _, err := range list {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -25,6 +28,18 @@ func TestCtlSaysWhatWasDone(t *testing.T) {
 		if err != nil || !strings.Contains(printed, tc.prints) || tc.prints == "" && printed != "" {
 			t.Errorf("%s printed %q, %v; want %q", command, printed, err, tc.prints)
 		}
+	}
+}
+
+func TestCtlSaysThatNoLeaderIsKnown(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"status":"success","data":[{"name":"a","heard":"unknown"},{"name":"b","heard":"unknown"}]}`)
+	}))
+	defer server.Close()
+	var stdout, stderr bytes.Buffer
+	err := run(t.Context(), []string{"ctl", "nodes", "list", "--url=" + server.URL}, &stdout, &stderr, exitInTest)
+	if err != nil || strings.Count(stderr.String(), "no metadata leader is known") != 1 {
+		t.Errorf("it says %q, %v", &stderr, err)
 	}
 }
 

@@ -32,7 +32,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // OfFlag tells whether an error of Load names a setting that a flag has set.
 func OfFlag(err error) bool {
-	if joined, several := err.(interface{ Unwrap() []error }); several { //nolint:errorlint // as Load made it
+	if joined, several := err.(interface{ Unwrap() []error }); several {
 		return slices.ContainsFunc(joined.Unwrap(), OfFlag)
 	}
 	var setting *Error
