@@ -86,7 +86,7 @@ func (c *cluster) metaLeader(t *testing.T) (leader *server) {
 		}
 		for _, n := range nodes {
 			if n.Meta == "leader" {
-				leader = c.nodes[slices.IndexFunc(c.nodes, func(s *server) bool { return s.args[0] == "--node.name="+n.Name })]
+				leader = c.nodes[slices.IndexFunc(c.nodes, func(s *server) bool { return s.name() == n.Name })]
 				return nil
 			}
 		}

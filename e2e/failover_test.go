@@ -30,9 +30,11 @@ func TestKillingEachNodeInTurnLosesNothing(t *testing.T) {
 	l := clusterLoad(c)
 	var gaps []time.Duration
 	for round := range rounds(t) {
-		victim := c.metaLeader(t)
+		var victim *server
 		if i := round % (len(c.nodes) + 1); i < len(c.nodes) {
 			victim = c.nodes[i]
+		} else {
+			victim = c.metaLeader(t)
 		}
 		before, _, _ := l.count()
 		l.during(t, func() {
@@ -128,7 +130,7 @@ func signal(t *testing.T, s *server, what syscall.Signal) {
 // fewer where it was not told, since each takes seconds.
 func rounds(t *testing.T) int {
 	t.Helper()
-	return max(3, killRounds(t)/5)
+	return max(4, killRounds(t)/5)
 }
 
 // atLength tells that more rounds are asked for than usual, by somebody who has the

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,10 +117,13 @@ func TestAHungDiskEndsItsNodeAndNothingElse(t *testing.T) {
 	report(t, c, l, gaps)
 }
 
+// name is that of a cluster's node.
+func (s *server) name() string { return strings.TrimPrefix(s.args[0], "--node.name=") }
+
 // lead hands the leadership of all open sets to a node.
 func (c *cluster) lead(t *testing.T, s *server) {
 	t.Helper()
-	name := "@" + strings.TrimPrefix(s.args[0], "--node.name=")
+	name := "@" + s.name()
 	testwait.Until(t, s.args[0]+" to lead all sets", every(500*time.Millisecond, func() error {
 		var errs []error
 		for _, set := range s.clusterSets(t) {
@@ -153,6 +157,9 @@ func (c *cluster) hangDisk(t *testing.T, number int, v *volume, l *load) (gaps [
 	var thaw func()
 	l.during(t, func() {
 		let(t, 2*time.Second)
+		if !slices.ContainsFunc(victim.clusterSets(t), func(set clusterSet) bool { return strings.HasSuffix(set.Leader, "@"+victim.name()) }) {
+			t.Errorf("%s leads nothing", victim.name())
+		}
 		thaw = v.freeze(t)
 		frozen := time.Now()
 		testwait.For(t, "the node to say that its disk hangs", func() bool { return bytes.Contains(victim.log(t), []byte("the process must end")) })

@@ -92,19 +92,28 @@ func (v view) resizeMeta(cfg ControllerConfig, voters []Member) ([]Action, error
 	well := make(map[quorate.ReplicaID]bool)
 	for _, m := range voters {
 		node := v.state.nodes[m.Node]
+		well[m.Replica] = node != nil && node.State != NodeRemoved && !v.absent(m.Node)
 		switch {
 		case node == nil || node.State == NodeRemoved || node.Roles&RoleMeta == 0 || v.silence(m.Node) > cfg.ReplaceAfter:
 			leaving = append(leaving, m)
-			continue
 		case node.State == NodeActive:
 		case v.hasReplicas(m.Node):
 			draining = append(draining, m)
 		default:
 			leaving = append(leaving, m)
-			continue
 		}
-		well[m.Replica] = !v.absent(m.Node)
 	}
+	// Of those that may go, first who is of no use any more.
+	wellLast := func(a, b Member) int {
+		switch {
+		case well[a.Replica] == well[b.Replica]:
+			return 0
+		case well[b.Replica]:
+			return -1
+		}
+		return 1
+	}
+	slices.SortStableFunc(draining, wellLast)
 	if staying := len(voters) - len(leaving); staying+len(free) >= metaVotersMost {
 		want = metaVotersMost
 	}
@@ -113,6 +122,7 @@ func (v view) resizeMeta(cfg ControllerConfig, voters []Member) ([]Action, error
 	active := len(voters) - len(leaving) - len(draining)
 	replaced := min(max(active+len(draining)-want, 0), len(draining))
 	leaving = append(leaving, draining[:replaced]...)
+	slices.SortStableFunc(leaving, wellLast)
 	switch {
 	case active < want && len(free) > 0:
 		to := free[0]

@@ -44,8 +44,8 @@ func (h *Host) keepVigil() *vigil {
 		defer timer.Stop()
 		for {
 			select {
-			case now := <-timer.C:
-				timer.Reset(max(h.missLeaders(now), time.Millisecond))
+			case <-timer.C:
+				timer.Reset(max(h.missLeaders(), time.Millisecond))
 			case <-v.stop:
 				return
 			}
@@ -57,9 +57,10 @@ func (h *Host) keepVigil() *vigil {
 // missLeaders has all groups look for their leaders that were silent for long
 // enough, and returns after how long to come again: at most a timeout, so that
 // groups which open meanwhile are not late.
-func (h *Host) missLeaders(now time.Time) (again time.Duration) {
+func (h *Host) missLeaders() (again time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	now := time.Now() // the timer's time may be long ago, if the process stood still
 	again = h.cfg.HeartbeatTimeout
 	for _, g := range h.groups {
 		if g != nil {
@@ -85,14 +86,8 @@ func (g *Group) missLeader(now time.Time) (again time.Duration) {
 	case raft.Follower:
 	case raft.Candidate:
 		return timeout / vigilAgain
-	case raft.Shutdown:
-		return timeout
-	case raft.Leader:
-		if g.roster.isAlone(g.local) {
-			return timeout
-		}
-		// One that steps down has heard of no other for a while.
-		return timeout / vigilTurn
+	case raft.Leader, raft.Shutdown:
+		return timeout // a leader that steps down counts as heard of then
 	}
 	heard := g.raft.LastContact()
 	if heard.Before(g.opened) {

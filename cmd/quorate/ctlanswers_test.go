@@ -50,7 +50,8 @@ func TestCtlJudgesChecksums(t *testing.T) {
 	}{
 		"equal":           {`{"applied_index":5,"checksum":"aa"},{"applied_index":5,"checksum":"aa"}`, "\nequal\n", ""},
 		"at other places": {`{"applied_index":5,"checksum":"aa"},{"applied_index":6,"checksum":"aa"}`, "\nequal, though", ""},
-		"written to":      {`{"applied_index":5,"checksum":"aa"},{"applied_index":6,"checksum":"bb"}`, "\nnot comparable yet", ""},
+		"at no one place": {`{"applied_index":5,"checksum":"aa"},{"applied_index":6,"checksum":"bb"}`, "bb", "at different applied indexes, 5 6, and hold different"},
+		"sealed":          {`{"applied_index":5,"checksum":"aa","sealed":true}`, "\nequal by the record", ""},
 		"different":       {`{"applied_index":5,"checksum":"aa"},{"applied_index":6,"checksum":"bb"},{"applied_index":5,"checksum":"bb"}`, "bb", "differ at the same applied index, 5"},
 		"one is away":     {`{"applied_index":5,"checksum":"aa"},{"replica":7,"node":"c","error":"away"}`, "away", "7 on c could not be asked"},
 	} {

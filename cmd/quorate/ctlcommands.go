@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -299,13 +301,16 @@ type replicaChecksum struct {
 	Node     string `json:"node"`
 	Applied  uint64 `json:"applied_index"`
 	Checksum string `json:"checksum"`
+	Sealed   bool   `json:"sealed"`
 	Error    string `json:"error"`
 }
 
-// compare says whether replicas hold the same. It fails where they do not, at the
-// same entry of the log, or one could not be asked.
+// compare says whether replicas hold the same. It fails where they do not, one
+// could not be asked, or they stand at different entries of the log with different
+// samples: those of a set that is written to, or of one that has diverged.
 func compare(list []replicaChecksum) (verdict string, err error) {
 	var silent []string
+	sealed := false
 	sums, at := make(map[string]bool), make(map[uint64]string)
 	for _, c := range list {
 		if c.Error != "" {
@@ -317,12 +322,16 @@ func compare(list []replicaChecksum) (verdict string, err error) {
 		}
 		at[c.Applied] = c.Checksum
 		sums[c.Checksum] = true
+		sealed = sealed || c.Sealed
 	}
 	switch {
 	case len(silent) > 0:
 		return "", fmt.Errorf("replica %s could not be asked, the others do not contradict each other", strings.Join(silent, ", "))
 	case len(sums) > 1:
-		return "not comparable yet: the set is written to, and the replicas answered at different applied indexes; ask again", nil
+		return "", fmt.Errorf("the replicas answered at different applied indexes, %s, and hold different samples: ask again while nothing is written to the set",
+			strings.Trim(fmt.Sprint(slices.Sorted(maps.Keys(at))), "[]"))
+	case sealed:
+		return "equal by the record of their seal, which their files were checked against when they came; quorate verify reads the files", nil
 	case len(at) > 1:
 		return "equal, though the replicas answered at different applied indexes", nil
 	}

@@ -203,7 +203,9 @@ type replicaChecksum struct {
 	Applied  uint64               `json:"applied_index"`
 	Samples  uint64               `json:"samples"`
 	Checksum string               `json:"checksum"`
-	Error    string               `json:"error,omitempty"`
+	// Sealed tells that the checksum is that of the set's seal, not reckoned now.
+	Sealed bool   `json:"sealed,omitempty"`
+	Error  string `json:"error,omitempty"`
 }
 
 // checksums are those of this node's replicas that are open: of one set, or of
@@ -222,7 +224,7 @@ func (n *Node) checksums(ctx context.Context, set quorate.ReplicaSetID) ([]repli
 		case replica.Sealed() != nil:
 			file := replica.Sealed().File()
 			c.Samples, c.Checksum = file.Samples, hex.EncodeToString(s.Record.Sealed.Checksum[:])
-			c.Applied = s.Record.Sealed.Index
+			c.Applied, c.Sealed = s.Record.Sealed.Index, true
 		default:
 			if err := c.of(ctx, replica.Shard()); err != nil {
 				c.Error = err.Error()

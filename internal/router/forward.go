@@ -85,6 +85,10 @@ func leaderIn(err error) quorate.NodeID {
 	if errors.As(err, &refused) {
 		return refused.Leader
 	}
+	var replaced *replacedError
+	if errors.As(err, &replaced) {
+		return replaced.leader
+	}
 	return quorate.NodeID{}
 }
 
@@ -104,9 +108,11 @@ func (r *Router) forward(ctx context.Context, method string, req setRequest, loc
 	encoded := req.encode()
 	var errs []error
 	for node, ok := s.next(); ok; node, ok = s.next() {
-		payload, err := r.ask(ctx, node, method, encoded, func() bool {
-			leader := r.leaderFromHere(req.Set)
-			return leader != quorate.NodeID{} && leader != node && leader != known
+		payload, err := r.ask(ctx, node, method, encoded, func() quorate.NodeID {
+			if leader := r.leaderHeardOf(req.Set); leader != node && leader != known {
+				return leader
+			}
+			return quorate.NodeID{}
 		})
 		r.metrics.forwarded.WithLabelValues(method, resultOf(err)).Inc()
 		if err == nil {
@@ -118,11 +124,12 @@ func (r *Router) forward(ctx context.Context, method string, req setRequest, loc
 		}
 		errs = append(errs, err)
 		r.peerNotes.leadsNot(node, req.Set)
-		if leader := leaderIn(err); leader != (quorate.NodeID{}) {
+		leader := leaderIn(err)
+		if leader != (quorate.NodeID{}) {
 			s.prefer(leader)
 		}
-		if ctx.Err() != nil {
-			break
+		if ctx.Err() != nil || leader == r.self {
+			break // the next attempt finds it here
 		}
 	}
 	if len(errs) == 0 {
@@ -145,18 +152,20 @@ func (r *Router) newestRecord(ctx context.Context, id quorate.ReplicaSetID) (*me
 
 // ask sends a request to a node and returns the payload of its outcome. A
 // refusal is its error; an error without an answer is retriable, unless the node
-// said something that no other attempt would change. Replaced tells that nothing
-// is to be hoped for of it any more; it is asked when no answer came for a while.
-func (r *Router) ask(ctx context.Context, node quorate.NodeID, method string, req []byte, replaced func() bool) ([]byte, error) {
+// said something that no other attempt would change. Successor is asked when no
+// answer came for a while: who leads instead of that node meanwhile, from whom
+// nothing is to be hoped for any more; zero for nobody.
+func (r *Router) ask(ctx context.Context, node quorate.NodeID, method string, req []byte, successor func() quorate.NodeID) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	ctx, replace := context.WithCancelCause(ctx)
 	looked := make(chan struct{})
 	first := time.AfterFunc(lookEvery, func() {
 		defer close(looked)
 		tick := time.NewTicker(lookEvery)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			if replaced() {
-				cancel()
+			if leader := successor(); leader != (quorate.NodeID{}) {
+				replace(&replacedError{leader})
 				return
 			}
 			select {
@@ -170,8 +179,32 @@ func (r *Router) ask(ctx context.Context, node quorate.NodeID, method string, re
 		if !first.Stop() {
 			<-looked
 		}
+		replace(nil)
 	}()
 	return r.askPatiently(ctx, node, method, req)
+}
+
+// leaderHeardOf returns who leads a set as its replica here knows it from having
+// heard of it, or leads itself; zero where it does not, or does not run.
+func (r *Router) leaderHeardOf(set quorate.ReplicaSetID) (none quorate.NodeID) {
+	replica, err := r.replicas.Get(set)
+	if err != nil || replica.Sealed() != nil {
+		return none
+	}
+	if _, leads := replica.Group().Leadership(); leads {
+		return r.self
+	}
+	if s := replica.Group().Status(); s.State == raftset.StateFollower {
+		return s.Leader.Node
+	}
+	return none
+}
+
+// replacedError is why a node is not waited for any more: another leads.
+type replacedError struct{ leader quorate.NodeID }
+
+func (e *replacedError) Error() string {
+	return fmt.Sprintf("it did not answer, and node %s leads meanwhile", e.leader.Name)
 }
 
 // askPatiently is ask without a bound of its own.
@@ -195,7 +228,11 @@ func (r *Router) askPatiently(ctx context.Context, node quorate.NodeID, method s
 // noAnswer makes the error of a call or stream that failed one that the retry
 // loop knows, and remembers a node that did not answer.
 func (r *Router) noAnswer(ctx context.Context, node quorate.NodeID, err error) error {
+	var replaced *replacedError
 	switch {
+	case errors.As(context.Cause(ctx), &replaced):
+		r.peerNotes.answered(node, false)
+		return retriable(quorate.Errorf(quorate.Unavailable, "node %s: %w", node.Name, replaced))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		err = quorate.Errorf(quorate.Unavailable, "%w", err)
 	case quorate.KindOf(err) != quorate.Unavailable:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate"
+	"github.com/quorate/quorate/internal/testwait"
 )
 
 // A leader that takes a write and hangs is waited for only until another leads, be
@@ -39,7 +40,6 @@ func TestAWriteDoesNotWaitForALeaderThatWasReplaced(t *testing.T) {
 				<-ctx.Done()
 				return quorate.Errorf(quorate.Unavailable, "%w", ctx.Err())
 			})
-			begin := time.Now()
 			done := make(chan error, 1)
 			go func() { done <- r.writeBy(r.homes[writer], manySeries(20, r.start+1)...) }()
 			<-hangs
@@ -48,10 +48,11 @@ func TestAWriteDoesNotWaitForALeaderThatWasReplaced(t *testing.T) {
 					continue
 				}
 				member, _ := r.client.Map().Set(set).MemberOn(next)
-				if err := r.groups[hung][set].TransferLeadership(t.Context(), member.Replica); err != nil {
-					t.Fatal(err)
-				}
+				testwait.Until(t, "the lead to be handed over", func() error {
+					return r.groups[hung][set].TransferLeadership(t.Context(), member.Replica)
+				})
 			}
+			begin := time.Now()
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
