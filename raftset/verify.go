@@ -54,6 +54,8 @@ type Report struct {
 	// segments were read for it.
 	Entries  uint64
 	LogBytes int64
+	// Unflushed is how many commands the log has past the manifest.
+	Unflushed uint64
 	// Problems keep the replica from starting, or will. Notes do not: what a
 	// torn write left at the log's end, say.
 	Problems, Notes []Finding
@@ -487,6 +489,9 @@ func (s *segmentCheck) entry(at int64, index uint64, payload []byte) {
 	}
 	if l.Type != raft.LogCommand {
 		return
+	}
+	if index > s.report.Index && !isFence(l.Data) {
+		s.report.Unflushed++
 	}
 	if err := checkCommand(&l); err != nil {
 		s.problem(s.file, at, err)

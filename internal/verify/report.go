@@ -53,6 +53,8 @@ type Replica struct {
 	FirstEntry uint64 `json:"first_entry"`
 	LastEntry  uint64 `json:"last_entry"`
 	Entries    uint64 `json:"entries"`
+	// Unflushed is how many commands the log has that no block has.
+	Unflushed uint64 `json:"unflushed"`
 	// Files are its blocks of samples; Series, Samples and Bytes what they hold
 	// and take.
 	Files   int    `json:"files"`
@@ -87,8 +89,8 @@ type Report struct {
 	Series  uint64 `json:"series"`
 	Samples uint64 `json:"samples"`
 	Bytes   uint64 `json:"bytes"`
-	// LogEntries are those that the logs of open replicas have beyond their blocks:
-	// what they hold is not in the sums.
+	// LogEntries are the commands that the logs of open replicas have beyond their
+	// blocks: what they hold is not in the sums.
 	LogEntries uint64 `json:"log_entries"`
 	// BytesPerSample is Bytes by Samples; 0 without samples.
 	BytesPerSample float64 `json:"bytes_per_sample"`
@@ -113,12 +115,12 @@ func (r *Report) InLogs() string {
 	return fmt.Sprintf("%d entries in the logs of %d replicas are not in blocks yet, and not in the counts below", r.LogEntries, logs)
 }
 
-// inLog is how many entries an open replica has in its log alone.
+// inLog is how many commands an open replica has in its log alone.
 func (r *Replica) inLog() uint64 {
 	if r.State != StateOpen {
 		return 0
 	}
-	return r.LastEntry - min(r.LastEntry, r.Index)
+	return r.Unflushed
 }
 
 // sum adds the replicas up.

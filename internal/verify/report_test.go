@@ -7,8 +7,7 @@ import (
 
 func TestWhatIsInLogsAloneIsTold(t *testing.T) {
 	r := Report{Replicas: []Replica{
-		{State: StateOpen, Index: 2, LastEntry: 9}, {State: StateOpen, Index: 4, LastEntry: 4}, {State: StateOpen, LastEntry: 3},
-		{State: StateMetadata, Index: 1, LastEntry: 90}, {State: StateOpen, Index: 7},
+		{State: StateOpen, Unflushed: 7}, {State: StateOpen, LastEntry: 4}, {State: StateOpen, Unflushed: 3}, {State: StateMetadata, Unflushed: 90},
 	}}
 	r.sum()
 	if text := r.InLogs(); r.LogEntries != 10 || !strings.HasPrefix(text, "10 entries in the logs of 2 replicas") {

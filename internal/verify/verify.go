@@ -230,7 +230,7 @@ func (c *check) log(ctx context.Context, f found, r *Replica) (log raftset.Repor
 	if err == nil && !log.Formed {
 		r.State = StateUnformed
 	}
-	r.Index, r.FirstEntry, r.LastEntry, r.Entries = log.Index, log.FirstIndex, log.LastIndex, log.Entries
+	r.Index, r.FirstEntry, r.LastEntry, r.Entries, r.Unflushed = log.Index, log.FirstIndex, log.LastIndex, log.Entries, log.Unflushed
 	for _, p := range log.Problems {
 		c.problem(c.finding(f, p, remedy))
 	}
