@@ -60,7 +60,18 @@ func TestALostNodeIsReplacedWithoutACommand(t *testing.T) {
 	})
 	sets := c.awaitEqualReplicas(t, 3)
 	c.check(t, l)
-	t.Logf("%d sets of the lost node are on others %v after it was killed, of which it was awaited for 5s", sets, took.Round(100*time.Millisecond))
+	fetched := 0.0
+	for _, s := range c.nodes {
+		if s != lost {
+			n, err := s.metric(t, "quorate_node_fetched_bytes_total")
+			if err != nil {
+				t.Fatal(err)
+			}
+			fetched += n
+		}
+	}
+	t.Logf("%d sets of the lost node are on others %v after it was killed, of which it was awaited for 5s; %.0f bytes were fetched in files",
+		sets, took.Round(100*time.Millisecond), fetched)
 
 	lost.start(t)
 	c.awaitReady(t, lost)
