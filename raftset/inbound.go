@@ -213,6 +213,7 @@ func (b *inbox) handle(in inbound) ([]byte, error) {
 			return nil, refuse(refusedNoSpace)
 		}
 		r.RPCHeader = header
+		g.clip(r)
 		return b.feed(raft.RPC{Command: r})
 	case askPromise:
 		r, err := readAppend(in.body)
