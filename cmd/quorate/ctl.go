@@ -140,11 +140,11 @@ func (f *adminFlags) tell(ctx context.Context, p process, path string, parameter
 		}
 	}
 	switch {
+	case !there && (answer != nil || f.Output == "json"):
+		return nil // nothing is known but that it was done
 	case f.Output != "json":
 		_, err = fmt.Fprintln(p.stdout, line())
 		return err
-	case !there:
-		return nil
 	}
 	return printJSON(p.stdout, data)
 }

@@ -466,10 +466,10 @@ func TestAPreferredLeaderThatDoesNotKeepTheLeadIsGivenItLessAndLess(t *testing.T
 	}
 }
 
-// Another node goes on fetching a file that a merge has replaced meanwhile.
-func TestProtocol23AFileThatIsBeingSentOutlivesItsMerge(t *testing.T) {
-	r := newRig(t)
-	set := r.set()
+// flushed writes a sample and flushes it, and returns the set and its only file.
+func (r *rig) flushed(t *testing.T) (set *metasvc.ReplicaSet, file tsdbshard.FileInfo) {
+	t.Helper()
+	set = r.set()
 	r.write(t, early)
 	if _, err := r.manager.FlushAll(t.Context()); err != nil {
 		t.Fatal(err)
@@ -483,14 +483,21 @@ func TestProtocol23AFileThatIsBeingSentOutlivesItsMerge(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v, %v", files, err)
 	}
-	path := filepath.Join(setDir(r.dir, set.ID, set.Members[0].Replica), files[0].Name)
+	return set, files[0]
+}
+
+// Another node goes on fetching a file that a merge has replaced meanwhile.
+func TestProtocol23AFileThatIsBeingSentOutlivesItsMerge(t *testing.T) {
+	r := newRig(t)
+	set, file := r.flushed(t)
+	path := filepath.Join(setDir(r.dir, set.ID, set.Members[0].Replica), file.Name)
 	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []byte
 	messages := 0
-	err = r.manager.handleFile(t.Context(), r.node, fileRequest{Set: set.ID, Name: files[0].Name}.encode(), func(b []byte) error {
+	err = r.manager.handleFile(t.Context(), r.node, fileRequest{Set: set.ID, Name: file.Name}.encode(), func(b []byte) error {
 		if messages++; messages > 1 {
 			got = append(got, b...)
 			return nil
@@ -511,43 +518,30 @@ func TestProtocol23AFileThatIsBeingSentOutlivesItsMerge(t *testing.T) {
 
 func TestOnlyFilesThatASetHasAreServed(t *testing.T) {
 	r := newRig(t)
-	set := r.set()
-	r.write(t, early)
-	if _, err := r.manager.FlushAll(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	group, _ := r.host.Group(set.ID)
-	info, err := raftset.ParseSeed(group.Seed())
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := tsdbshard.FilesOf(info.Payload)
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%v, %v", files, err)
-	}
+	set, file := r.flushed(t)
 	get := func(set setID, name string, offset uint64) (messages int, err error) {
 		err = r.manager.handleFile(t.Context(), r.node, fileRequest{Set: set, Name: name, Offset: offset}.encode(), func([]byte) error { messages++; return nil })
 		return messages, err
 	}
-	if n, err := get(set.ID, files[0].Name, 10); err != nil || n != 2 {
+	if n, err := get(set.ID, file.Name, 10); err != nil || n != 2 {
 		t.Errorf("a file came in %d messages, %v", n, err)
 	}
-	if n, err := get(set.ID, files[0].Name, files[0].Bytes); err != nil || n != 1 {
+	if n, err := get(set.ID, file.Name, file.Bytes); err != nil || n != 1 {
 		t.Errorf("the end of a file came in %d messages, %v", n, err)
 	}
-	if _, err := get(set.ID, files[0].Name, files[0].Bytes+1); quorate.KindOf(err) != quorate.Invalid {
+	if _, err := get(set.ID, file.Name, file.Bytes+1); quorate.KindOf(err) != quorate.Invalid {
 		t.Errorf("an offset behind the file gives %v", err)
 	}
 	own := filepath.Base(setDir("", set.ID, set.Members[0].Replica))
 	for _, name := range []string{
-		"", ".", "..", "../" + own + "/" + files[0].Name, "../../raft/" + own + "/vote", "/etc/passwd", files[0].Name + "\x00",
-		"incoming", strings.ToUpper(files[0].Name),
+		"", ".", "..", "../" + own + "/" + file.Name, "../../raft/" + own + "/vote", "/etc/passwd", file.Name + "\x00",
+		"incoming", strings.ToUpper(file.Name),
 	} {
 		if n, err := get(set.ID, name, 0); quorate.KindOf(err) != quorate.NotFound || n != 0 {
 			t.Errorf("%q gives %d messages, %v", name, n, err)
 		}
 	}
-	if _, err := get(set.ID+1, files[0].Name, 0); quorate.KindOf(err) != quorate.NotFound {
+	if _, err := get(set.ID+1, file.Name, 0); quorate.KindOf(err) != quorate.NotFound {
 		t.Errorf("another set's file gives %v", err)
 	}
 }

@@ -109,7 +109,7 @@ func (r *Router) forward(ctx context.Context, method string, req setRequest, loc
 	var errs []error
 	for node, ok := s.next(); ok; node, ok = s.next() {
 		payload, err := r.ask(ctx, node, method, encoded, func() quorate.NodeID {
-			if leader := r.leaderHeardOf(req.Set); leader != node && leader != known {
+			if leader := r.leaderFromHere(req.Set); leader != node && leader != known {
 				return leader
 			}
 			return quorate.NodeID{}
@@ -182,22 +182,6 @@ func (r *Router) ask(ctx context.Context, node quorate.NodeID, method string, re
 		replace(nil)
 	}()
 	return r.askPatiently(ctx, node, method, req)
-}
-
-// leaderHeardOf returns who leads a set as its replica here knows it from having
-// heard of it, or leads itself; zero where it does not, or does not run.
-func (r *Router) leaderHeardOf(set quorate.ReplicaSetID) (none quorate.NodeID) {
-	replica, err := r.replicas.Get(set)
-	if err != nil || replica.Sealed() != nil {
-		return none
-	}
-	if _, leads := replica.Group().Leadership(); leads {
-		return r.self
-	}
-	if s := replica.Group().Status(); s.State == raftset.StateFollower {
-		return s.Leader.Node
-	}
-	return none
 }
 
 // replacedError is why a node is not waited for any more: another leads.

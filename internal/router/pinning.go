@@ -10,6 +10,7 @@ import (
 	"github.com/quorate/quorate"
 	"github.com/quorate/quorate/internal/wire"
 	"github.com/quorate/quorate/metasvc"
+	"github.com/quorate/quorate/raftset"
 )
 
 // pinning is one attempt at pinning what a query needs.
@@ -111,7 +112,8 @@ func deletionsFor(all []wire.NumberedDeletion, tenant quorate.TenantID) []wire.N
 }
 
 // leaderFromHere returns the node that leads a set as far as its replica here
-// knows; zero without one.
+// knows; zero without one that runs: a replica that has failed goes on naming the
+// leader of its last moment.
 func (r *Router) leaderFromHere(set quorate.ReplicaSetID) (none quorate.NodeID) {
 	replica, err := r.replicas.Get(set)
 	switch {
@@ -123,7 +125,10 @@ func (r *Router) leaderFromHere(set quorate.ReplicaSetID) (none quorate.NodeID) 
 	if _, leads := replica.Group().Leadership(); leads {
 		return r.self
 	}
-	return replica.Group().Status().Leader.Node
+	if s := replica.Group().Status(); s.State == raftset.StateFollower {
+		return s.Leader.Node
+	}
+	return none
 }
 
 // modeAt returns what the view on a node must be like.
