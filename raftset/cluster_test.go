@@ -29,7 +29,7 @@ type cluster struct {
 // its host.
 func newCluster(t testing.TB, adjust ...func(*node, *HostConfig)) *cluster {
 	t.Helper()
-	c := &cluster{network: newNetwork()}
+	c := &cluster{network: newNetwork(t)}
 	members := []Member{member(1), member(2), member(3)}
 	for _, m := range members {
 		n := c.addNode(t, m, adjust...)

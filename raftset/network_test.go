@@ -3,6 +3,7 @@ package raftset
 import (
 	"errors"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/quorate/quorate"
@@ -22,6 +23,9 @@ type network struct {
 	drop func(from, to quorate.NodeID, message []byte) bool
 	// sent counts messages by kind.
 	sent map[messageKind]int
+
+	ended   chan struct{}
+	running sync.WaitGroup
 }
 
 type lane struct {
@@ -37,14 +41,22 @@ type traffic struct {
 
 var errLost = errors.New("no answer in time")
 
-func newNetwork() *network {
-	return &network{
+// newNetwork makes a network that ends with its test: what is under way then is
+// lost, and nothing of it is left, which a bubble of synctest would not forgive.
+func newNetwork(t testing.TB) *network {
+	n := &network{
 		hosts: make(map[quorate.NodeID]*Host),
 		lanes: make(map[lane]*traffic),
 		cut:   make(map[[2]quorate.NodeID]bool),
 		delay: make(map[uint8]time.Duration),
 		sent:  make(map[messageKind]int),
+		ended: make(chan struct{}),
 	}
+	t.Cleanup(func() {
+		close(n.ended)
+		n.running.Wait()
+	})
+	return n
 }
 
 // port is one node's Messenger.
@@ -107,7 +119,12 @@ func (p *port) Send(to quorate.NodeID, number uint8, message []byte, timeout tim
 		n.mu.Unlock()
 		if delay > 0 {
 			pause := time.NewTimer(delay)
-			<-pause.C
+			defer pause.Stop()
+			select {
+			case <-pause.C:
+			case <-n.ended:
+				return
+			}
 		}
 		if host != nil && n.arrives(p.node, to, message) {
 			host.Deliver(p.node, message, answered)
@@ -125,7 +142,7 @@ func (p *port) Send(to quorate.NodeID, number uint8, message []byte, timeout tim
 	t.waiting = append(t.waiting, deliver)
 	if !t.busy {
 		t.busy = true
-		go n.run(t)
+		n.running.Go(func() { n.run(t) })
 	}
 }
 
