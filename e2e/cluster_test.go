@@ -21,8 +21,8 @@ type cluster struct {
 	join  string
 }
 
-// startCluster starts nodes that found a cluster together, and waits until each
-// of them is ready.
+// startCluster starts nodes that found a cluster together, and waits until it is
+// whole.
 func startCluster(t *testing.T, size int, settings string) *cluster {
 	t.Helper()
 	c := &cluster{}
@@ -38,7 +38,7 @@ func startCluster(t *testing.T, size int, settings string) *cluster {
 		c.nodes = append(c.nodes, s)
 		s.start(t)
 	}
-	c.awaitReady(t)
+	c.awaitWhole(t)
 	return c
 }
 
@@ -74,6 +74,29 @@ func (c *cluster) awaitReady(t *testing.T, nodes ...*server) {
 	for _, s := range nodes {
 		s.waitReady(t, s.url("/-/ready"))
 	}
+}
+
+// awaitWhole waits until all nodes are ready and the metadata kept by three. A
+// new cluster takes writes when two have them; while so, it endures no loss.
+func (c *cluster) awaitWhole(t *testing.T) {
+	t.Helper()
+	c.awaitReady(t)
+	testwait.Until(t, "three replicas of the metadata", every(100*time.Millisecond, func() error {
+		var nodes []struct{ Name, Meta string }
+		if err := c.nodes[0].adminData(t, "nodes", &nodes); err != nil {
+			return err
+		}
+		keepers := 0
+		for _, n := range nodes {
+			if n.Meta == "leader" || n.Meta == "voter" {
+				keepers++
+			}
+		}
+		if keepers < 3 {
+			return fmt.Errorf("%v", nodes)
+		}
+		return nil
+	}))
 }
 
 // metaLeader is the node that leads the metadata.
