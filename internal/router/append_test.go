@@ -57,6 +57,21 @@ func TestLabelsAreParsedOncePerSeriesAndSet(t *testing.T) {
 	expect(t, r.read(t, named("m")), `{__name__="m"}: -3600=2 -3590=3 -20=0 -10=1 -5=4`)
 }
 
+// A later version's buckets may spread series otherwise: a binary that was rolled
+// back refuses to guess, and goes on with the buckets that it knows.
+func TestProtocol12ABucketOfAnotherShardHashTakesNothing(t *testing.T) {
+	r := newRig(t)
+	start := now.Truncate(time.Hour).UnixMilli() - 3*hour
+	r.planHashed(t, 1, quorate.TimeRange{Start: start, End: start + hour}, wire.ShardHashVersion+1)
+	l := labels.FromStrings("__name__", "m")
+	_, _, err := r.write(t, metric{l, []float{{start, 1}, {at(0), 2}}})
+	if quorate.KindOf(err) != quorate.Unavailable || !strings.Contains(err.Error(), "version 2 of the shard hash") {
+		t.Errorf("got %v", err)
+	}
+	r.mustWrite(t, metric{l, []float{{at(0), 2}}})
+	expect(t, r.read(t, named("m")), `{__name__="m"}: 0=2`)
+}
+
 func TestProtocol20ARefThatASetDoesNotKnowIsReplacedByLabels(t *testing.T) {
 	r := newRig(t)
 	l := labels.FromStrings("__name__", "m")

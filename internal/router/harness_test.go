@@ -197,8 +197,14 @@ func (r *rig) planRange(t testing.TB, of quorate.TimeRange) { r.planUnder(t, 1, 
 // planUnder is planRange of any policy.
 func (r *rig) planUnder(t testing.TB, policy quorate.PolicyID, of quorate.TimeRange) {
 	t.Helper()
+	r.planHashed(t, policy, of, wire.ShardHashVersion)
+}
+
+// planHashed is planUnder with any version of the shard hash.
+func (r *rig) planHashed(t testing.TB, policy quorate.PolicyID, of quorate.TimeRange, hash uint8) {
+	t.Helper()
 	planned := r.leader.do(t, metasvc.PlanBucket{
-		Policy: policy, Range: of, HashVersion: wire.ShardHashVersion,
+		Policy: policy, Range: of, HashVersion: hash,
 		Placement: [][]quorate.NodeID{{r.nodes[0]}, {r.nodes[len(r.nodes)-1]}},
 	}).(metasvc.PlanBucketResult)
 	for _, set := range planned.Sets {

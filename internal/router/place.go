@@ -229,10 +229,25 @@ func (q *request) bucketAt(ctx context.Context, r row, t int64) *bucketParts {
 			return nil
 		}
 	}
+	if err := routable(bucket); err != nil {
+		q.giveUp(bucket.Range, err)
+		return nil
+	}
 	return q.openParts(bucket, quorate.TimeRange{
 		Start: max(bucket.Range.Start, placement.valid.Start, oldest, policy.Horizon),
 		End:   min(bucket.Range.End, placement.valid.End, q.now+policy.FutureBound.Milliseconds()+1),
 	})
+}
+
+// routable tells whether this binary knows a bucket's shard hash. By another one
+// it would spread series otherwise than their other writers do, and one series
+// over two sets (PROTOCOL 12).
+func routable(bucket *metasvc.Bucket) error {
+	if bucket.HashVersion == wire.ShardHashVersion {
+		return nil
+	}
+	return quorate.Errorf(quorate.Unavailable, "bucket %s spreads series by version %d of the shard hash; this node knows version %d alone",
+		bucket.Range, bucket.HashVersion, wire.ShardHashVersion)
 }
 
 // checkTime judges a timestamp by the policy's rules, and by the tenant's own
