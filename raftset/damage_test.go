@@ -1,6 +1,7 @@
 package raftset
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -187,10 +188,15 @@ func TestDamageBeforeLaterBatchesIsNoTornWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The frame header of the entry with command x-4.
-	frame := slices.Index(data[strings.Index(string(data), "x-3"):], byte(frameCommit)) + strings.Index(string(data), "x-3")
-	for frame%frameHeaderLen != 0 || data[frame] != frameCommit {
-		frame++
+	// The frame header behind the commit of the entry with command x-3. What looks
+	// like one may also stand in an entry, which has a time in it.
+	frame := segmentHeaderLen
+	for command := strings.Index(string(data), "x-3"); frame < command || data[frame] != frameCommit; {
+		if data[frame] == frameCommit {
+			frame += frameHeaderLen
+			continue
+		}
+		frame += frameHeaderLen + int(binary.LittleEndian.Uint32(data[frame+4:])+7)&^7
 	}
 	flipBit(t, path, int64(frame+frameHeaderLen))
 	if end := scanSegmentFile(t, path).end; end != int64(frame+frameHeaderLen) {
