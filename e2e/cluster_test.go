@@ -81,41 +81,47 @@ func (c *cluster) awaitReady(t *testing.T, nodes ...*server) {
 func (c *cluster) awaitWhole(t *testing.T) {
 	t.Helper()
 	c.awaitReady(t)
-	testwait.Until(t, "three replicas of the metadata", every(100*time.Millisecond, func() error {
-		var nodes []struct{ Name, Meta string }
-		if err := c.nodes[0].adminData(t, "nodes", &nodes); err != nil {
-			return err
-		}
+	c.awaitMeta(t, "three replicas of the metadata", func(nodes []metaNode) bool {
 		keepers := 0
 		for _, n := range nodes {
 			if n.Meta == "leader" || n.Meta == "voter" {
 				keepers++
 			}
 		}
-		if keepers < 3 {
-			return fmt.Errorf("%v", nodes)
-		}
-		return nil
-	}))
+		return keepers >= 3
+	})
 }
 
 // metaLeader is the node that leads the metadata.
 func (c *cluster) metaLeader(t *testing.T) (leader *server) {
 	t.Helper()
-	testwait.Until(t, "a leader of the metadata", every(100*time.Millisecond, func() error {
-		var nodes []struct{ Name, Meta string }
+	c.awaitMeta(t, "a leader of the metadata", func(nodes []metaNode) bool {
+		i := slices.IndexFunc(nodes, func(n metaNode) bool { return n.Meta == "leader" })
+		if i < 0 {
+			return false
+		}
+		leader = c.nodes[slices.IndexFunc(c.nodes, func(s *server) bool { return s.name() == nodes[i].Name })]
+		return true
+	})
+	return leader
+}
+
+// metaNode is what a node is to the metadata.
+type metaNode struct{ Name, Meta string }
+
+// awaitMeta waits until what the first node says of all is as it is to be.
+func (c *cluster) awaitMeta(t *testing.T, what string, as func([]metaNode) bool) {
+	t.Helper()
+	testwait.Until(t, what, every(100*time.Millisecond, func() error {
+		var nodes []metaNode
 		if err := c.nodes[0].adminData(t, "nodes", &nodes); err != nil {
 			return err
 		}
-		for _, n := range nodes {
-			if n.Meta == "leader" {
-				leader = c.nodes[slices.IndexFunc(c.nodes, func(s *server) bool { return s.name() == n.Name })]
-				return nil
-			}
+		if !as(nodes) {
+			return fmt.Errorf("the nodes are %v", nodes)
 		}
-		return fmt.Errorf("none of %v leads", nodes)
+		return nil
 	}))
-	return leader
 }
 
 // writeURLs are where the nodes take writes.

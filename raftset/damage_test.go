@@ -192,11 +192,10 @@ func TestDamageBeforeLaterBatchesIsNoTornWrite(t *testing.T) {
 	// like one may also stand in an entry, which has a time in it.
 	frame := segmentHeaderLen
 	for command := strings.Index(string(data), "x-3"); frame < command || data[frame] != frameCommit; {
-		if data[frame] == frameCommit {
-			frame += frameHeaderLen
-			continue
+		if data[frame] != frameCommit {
+			frame += int(binary.LittleEndian.Uint32(data[frame+4:])+7) &^ 7
 		}
-		frame += frameHeaderLen + int(binary.LittleEndian.Uint32(data[frame+4:])+7)&^7
+		frame += frameHeaderLen
 	}
 	flipBit(t, path, int64(frame+frameHeaderLen))
 	if end := scanSegmentFile(t, path).end; end != int64(frame+frameHeaderLen) {

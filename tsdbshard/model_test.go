@@ -61,7 +61,8 @@ func testHistograms() []sample {
 	return all
 }
 
-// machine drives a shard and its model through one random history.
+// machine drives a shard and its model through one random history. An action that
+// does not apply to its state calls Skip, by which rapid draws another.
 type machine struct {
 	t       *rapid.T
 	rig     *rig

@@ -210,7 +210,7 @@ func TestWhatTheRulesLeaveAlone(t *testing.T) {
 		{"an init of a test", "store/x_test.go", "package store\n\nfunc init() {}\n"},
 		{"a method named init", "store/x.go", "package store\n\ntype t int\n\nfunc (t) init() {}\n"},
 		{"a Sleep that is not the clock's", "store/x.go", "package store\n\nvar f = bed.Sleep\n"},
-		{"a path below another", "README.md", "see docs/home/page and https://example.org/work/\n"},
+		{"a path below another", "README.md", "see docs/home/page and https://example.org/" + "work/\n"},
 		{"what a server left behind", "data/identity", "/" + "home/someone\n"},
 		{"a binary", "logo.png", "\x00/" + "home/someone\n"},
 	} {

@@ -65,7 +65,7 @@ func TestProtocol12ABucketOfAnotherShardHashTakesNothing(t *testing.T) {
 	r.planHashed(t, 1, quorate.TimeRange{Start: start, End: start + hour}, wire.ShardHashVersion+1)
 	l := labels.FromStrings("__name__", "m")
 	_, _, err := r.write(t, metric{l, []float{{start, 1}, {at(0), 2}}})
-	if quorate.KindOf(err) != quorate.Unavailable || !strings.Contains(err.Error(), "version 2 of the shard hash") {
+	if quorate.KindOf(err) != quorate.Unavailable || !strings.Contains(err.Error(), fmt.Sprintf("version %d of the shard hash", wire.ShardHashVersion+1)) {
 		t.Errorf("got %v", err)
 	}
 	r.mustWrite(t, metric{l, []float{{at(0), 2}}})

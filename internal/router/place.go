@@ -229,8 +229,9 @@ func (q *request) bucketAt(ctx context.Context, r row, t int64) *bucketParts {
 			return nil
 		}
 	}
-	if err := routable(bucket); err != nil {
-		q.giveUp(bucket.Range, err)
+	if !routable(bucket) {
+		q.giveUp(bucket.Range, quorate.Errorf(quorate.Unavailable, "bucket %s spreads series by version %d of the shard hash; this node knows version %d alone",
+			bucket.Range, bucket.HashVersion, wire.ShardHashVersion))
 		return nil
 	}
 	return q.openParts(bucket, quorate.TimeRange{
@@ -242,13 +243,7 @@ func (q *request) bucketAt(ctx context.Context, r row, t int64) *bucketParts {
 // routable tells whether this binary knows a bucket's shard hash. By another one
 // it would spread series otherwise than their other writers do, and one series
 // over two sets (PROTOCOL 12).
-func routable(bucket *metasvc.Bucket) error {
-	if bucket.HashVersion == wire.ShardHashVersion {
-		return nil
-	}
-	return quorate.Errorf(quorate.Unavailable, "bucket %s spreads series by version %d of the shard hash; this node knows version %d alone",
-		bucket.Range, bucket.HashVersion, wire.ShardHashVersion)
-}
+func routable(bucket *metasvc.Bucket) bool { return bucket.HashVersion == wire.ShardHashVersion }
 
 // checkTime judges a timestamp by the policy's rules, and by the tenant's own
 // retention, which ends at oldest.

@@ -54,7 +54,7 @@ func rolloverOf(tenant *metasvc.Tenant, m *metasvc.Map, now int64) rollover {
 		return r
 	}
 	next := m.Bucket(tenant.PolicyAt(span.End), span.End)
-	if next == nil || next.State != metasvc.BucketOpen || routable(next) != nil {
+	if next == nil || next.State != metasvc.BucketOpen || !routable(next) {
 		return r
 	}
 	first, last := next.Sets[0].ID, next.Sets[len(next.Sets)-1].ID

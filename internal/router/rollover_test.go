@@ -132,6 +132,21 @@ func TestSeriesThatWillNotComeAgainAreNotMadeKnown(t *testing.T) {
 func TestNothingIsMadeKnownToABucketThatIsNotOpen(t *testing.T) {
 	r := newRig(t)
 	r.turnTo("13:59:00") // the bucket from 14:00 is not planned
+	r.expectNothingWarmed(t)
+}
+
+func TestProtocol12NothingIsMadeKnownToABucketOfAnotherShardHash(t *testing.T) {
+	r := newRig(t)
+	r.turnTo("13:59:00")
+	start := r.now().Truncate(time.Hour).UnixMilli() + hour
+	r.planHashed(t, 1, quorate.TimeRange{Start: start, End: start + hour}, wire.ShardHashVersion+1)
+	r.expectNothingWarmed(t)
+}
+
+// expectNothingWarmed writes new series twice, with none to be made known to the
+// next bucket.
+func (r *rig) expectNothingWarmed(t *testing.T) {
+	t.Helper()
 	if s := r.mustWrite(t, r.scrape(20, 0)...); s.parsed != 20 {
 		t.Fatalf("labels were parsed %d times, want once for each of 20 new series", s.parsed)
 	}
